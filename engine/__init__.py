@@ -1,0 +1,1 @@
+"""The engine of rokctl: no terminal, no printing, no exits."""

@@ -1,0 +1,1 @@
+"""The kernel border: the only place with subprocess, ioctl and /dev."""

@@ -1,0 +1,1 @@
+"""Use cases, one file each. Here repository and device meet, and nowhere else."""

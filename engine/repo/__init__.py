@@ -1,0 +1,1 @@
+"""The repository: formats (pure), and the session, restore and check that use them on a store."""

@@ -1,0 +1,1 @@
+"""kalec: from a notebook to a pipeline. Imports neither engine nor rokctl."""
