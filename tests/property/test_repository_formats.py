@@ -236,7 +236,8 @@ json_values = st.recursive(
 )
 
 
-@given(st.dictionaries(st.text(), json_values), st.booleans())
+@given(st.dictionaries(st.text(), json_values, max_size=4), st.booleans())
+@settings(max_examples=50)
 def test_a_document_is_read_back_and_only_under_its_own_name(document, encrypted):
     cipher = keyring(encrypted).cipher("version", "a")
     blob = seal_document(b"ROKTEST\x01", cipher, document, counting_entropy())
