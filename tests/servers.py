@@ -108,7 +108,8 @@ def _launch(program: Path, directory: Path, first_port: int) -> Server:
         "-master.volumeSizeLimitMB=1024", "-master.volumePreallocate=false",
         f"-volume.port={volume}", f"-volume.port.grpc={volume_grpc}", "-volume.max=500",
         f"-filer.port={filer}", f"-filer.port.grpc={filer_grpc}",
-        "-s3", f"-s3.port={s3}", f"-s3.port.grpc={s3_grpc}", f"-s3.config={users}", "-s3.port.iceberg=0",
+        "-s3", f"-s3.port={s3}", f"-s3.port.grpc={s3_grpc}", f"-s3.config={users}", "-s3.port.iceberg=0", "-s3.port.lance=0",
+        f"-s3.localSocket={directory / 's3.sock'}", f"-filer.localSocket={directory / 'filer.sock'}",
     ]  # fmt: skip
     # Each bucket takes seven volumes at once by default, and a few buckets take them all.
     environment = {**os.environ, "WEED_MASTER_VOLUME_GROWTH_COPY_1": "1"}

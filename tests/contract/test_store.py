@@ -264,7 +264,6 @@ def test_what_cannot_be_a_key_is_refused_by_every_call(store):
     for key, call in product(NO_KEYS, calls):
         with pytest.raises(Refused):
             calls[call](key)
-            pytest.fail(f"{call} takes {key!r}")
     assert keys(store) == []
 
 
@@ -272,7 +271,6 @@ def test_what_cannot_be_a_prefix_is_refused_at_the_call(store):
     for prefix in ["a", "/", "../", "a//", ".tmp/", "ä/"]:
         with pytest.raises(Refused):
             store.list(prefix)
-            pytest.fail(f"list takes {prefix!r}")
 
 
 def test_the_longest_key_is_kept(store):
