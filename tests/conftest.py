@@ -1,44 +1,49 @@
-"""What all tests share."""
+"""What all tests share: real servers, one of each per test process, started when first asked for."""
 
-from datetime import UTC, datetime, timedelta
+import os
+from collections.abc import Iterator
 
+import boto3
 import pytest
-from blake3 import blake3
+from botocore.config import Config
+
+from tests.servers import Server, ServerMissing, start_seaweedfs
 
 
-class FakeClock:
-    """A clock that the test moves; sleeping moves it too."""
-
-    def __init__(self) -> None:
-        self.seconds = 0.0
-
-    def now(self):
-        return datetime(2026, 11, 24, 8, 0, tzinfo=UTC) + timedelta(seconds=self.seconds)
-
-    def monotonic(self):
-        return self.seconds
-
-    def sleep(self, seconds):
-        self.seconds += seconds
+@pytest.fixture(scope="session")
+def seaweedfs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A running SeaweedFS. Tests that ask for it are marked `s3`, and skipped where it is missing, but not in CI."""
+    try:
+        server = start_seaweedfs(tmp_path_factory.mktemp("seaweedfs"))
+    except ServerMissing as missing:
+        if os.environ.get("CI") == "true":
+            pytest.fail(str(missing))
+        pytest.skip(str(missing))
+    yield server
+    server.stop()
 
 
-class CountingEntropy:
-    """Random bytes that are the same in every run, and never the same twice in one."""
-
-    def __init__(self, seed: int = 0) -> None:
-        self.seed = seed
-        self.count = 0
-
-    def __call__(self, size):
-        self.count += 1
-        return blake3(f"{self.seed} {self.count}".encode()).digest(length=size)
+@pytest.fixture(scope="session")
+def s3_bucket(seaweedfs: Server) -> str:
+    """The name of a bucket of that server. Whoever uses it keeps to a prefix of its own."""
+    client = boto3.client(
+        "s3",
+        endpoint_url=seaweedfs.endpoint,
+        aws_access_key_id=seaweedfs.access_key,
+        aws_secret_access_key=seaweedfs.secret_key,
+        region_name="us-east-1",
+        config=Config(s3={"addressing_style": "path"}),
+    )
+    client.create_bucket(Bucket="tests")
+    client.close()
+    return "tests"
 
 
 @pytest.fixture
-def clock():
-    return FakeClock()
-
-
-@pytest.fixture
-def entropy():
-    return CountingEntropy()
+def s3_environment(seaweedfs: Server, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """The environment in which boto3 is that server's user, and no other."""
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    for name, value in seaweedfs.environment.items():
+        monkeypatch.setenv(name, value)
+    return seaweedfs.environment
