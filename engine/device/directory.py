@@ -32,7 +32,7 @@ from engine.device.base import (
     check_size,
 )
 from engine.device.blockio import (
-    data_extents,
+    allocated,
     held,
     hold_exclusively,
     open_source,
@@ -233,7 +233,7 @@ class DirectoryPool:
 
     def allocated(self, volume: str, snapshot: str | None = None) -> Iterator[Extent]:
         """See `Pool`."""
-        return _allocated(self._path(volume, snapshot), is_snapshot=snapshot is not None)
+        return allocated(self._path(volume, snapshot), snapshot=snapshot is not None)
 
     def delta(self, volume: str, old: str, new: str | None) -> Generator[Change, None, None] | None:
         """See `Pool`. None unless the filesystem tells exactly where it keeps the bytes of a file."""
@@ -395,11 +395,6 @@ def _set_size(file: int, path: Path, size: int) -> None:
         os.fsync(file)
     except OSError as error:
         raise translated(error, str(path), f"growing to {size} bytes") from error
-
-
-def _allocated(path: str, *, is_snapshot: bool) -> Iterator[Extent]:
-    with held(path, snapshot=is_snapshot) as file:
-        yield from data_extents(file, path, os.fstat(file).st_size)
 
 
 def _changes(old: str, new: str, *, after_is_snapshot: bool) -> Generator[Change, None, None]:
