@@ -389,16 +389,25 @@ def check_what_was_read(region: Region, steps: list[Fresh | Hole | Kept], change
     assert len(region.was_read) == len(set(region.was_read)), "a block was read twice"
 
 
-@pytest.mark.parametrize("case_seed", range(10))
-def test_recut_gives_what_cut_gives(case_seed):
-    rng = random.Random(case_seed)
-    for _ in range(400):
-        blocks = rng.choice([rng.randrange(1, 60), rng.randrange(1, 300), rng.randrange(200, 900)])
+def check_many_recuts(rng: random.Random, cases: int) -> None:
+    for _ in range(cases):
+        blocks = rng.choice([rng.randrange(1, 60), rng.randrange(1, 300), rng.randrange(200, 700)])
         check_recut(rng, random_content(rng, blocks))
 
 
+@pytest.mark.parametrize("case_seed", range(10))
+def test_recut_gives_what_cut_gives(case_seed):
+    check_many_recuts(random.Random(case_seed), 250)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case_seed", range(100, 110))
+def test_recut_gives_what_cut_gives_in_many_more_cases(case_seed):
+    check_many_recuts(random.Random(case_seed), 2000)
+
+
 @given(st.randoms(use_true_random=False), small_contents)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_recut_gives_what_cut_gives_for_any_runs_of_blocks(rng, content):
     check_recut(rng, content)
 
