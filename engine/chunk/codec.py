@@ -9,7 +9,7 @@ from engine.errors import Damaged
 class Codec:
     """Compresses at one zstd level. A thread needs its own: the contexts in it serve one call at a time."""
 
-    def __init__(self, level: int) -> None:
+    def __init__(self, level: int = 1) -> None:
         # A frame says how long the chunk is, so that `expand` can refuse before it allocates. It carries no checksum:
         # every chunk is checked against its id.
         self._compressor = zstandard.ZstdCompressor(
