@@ -72,6 +72,16 @@ class PhysicalVolume:
     free: int
 
 
+@dataclass(frozen=True, slots=True)
+class VolumeGroup:
+    """A row of `vgs`."""
+
+    name: str
+    tags: tuple[str, ...]
+    extent_size: int
+    free: int
+
+
 def logical_volumes(group: str | None = None) -> list[LogicalVolume]:
     """The visible logical volumes of one group, or of all, by one call of `lvs`."""
     rows = _report("lvs", "lv", _VOLUME_FIELDS, [group] if group else [])
@@ -87,20 +97,25 @@ def physical_volumes() -> list[PhysicalVolume]:
     ]
 
 
-def volume_groups() -> dict[str, tuple[str, ...]]:
-    """The volume groups of the node by name, with their tags."""
-    return {row["vg_name"]: _split(row["vg_tags"]) for row in _report("vgs", "vg", ("vg_name", "vg_tags"), [])}
+def volume_groups() -> dict[str, VolumeGroup]:
+    """The volume groups of the node by name."""
+    rows = _report("vgs", "vg", ("vg_name", "vg_tags", "vg_extent_size", "vg_free"), [])
+    groups = [
+        VolumeGroup(row["vg_name"], _split(row["vg_tags"]), int(row["vg_extent_size"]), int(row["vg_free"]))
+        for row in rows
+    ]
+    return {group.name: group for group in groups}
 
 
-def change(*argv: str) -> None:
-    """Run an lvm command that changes something, never asking.
+def change(command: str, *arguments: str, yes: bool = True) -> None:
+    """Run an lvm command that changes something. It answers all its questions with yes, or else with no.
 
     Raises OutOfSpace, Busy or Failed, with what it said.
     """
-    command = (argv[0], "--yes", *argv[1:])
-    output = attempt(*command)
+    argv = (command, "--yes", *arguments) if yes else (command, *arguments)
+    output = attempt(*argv)
     if output.status != 0:
-        raise _explained(complaint(command, output.status, output.stderr))
+        raise _explained(complaint(argv, output.status, output.stderr))
 
 
 def parse_report(text: str, table: str) -> list[dict[str, str]]:

@@ -1,6 +1,8 @@
 """What lies on a block device or in a file: the filesystem, or whatever else would be lost."""
 
+import errno
 import json
+import os
 import re
 from pathlib import Path
 from typing import Final
@@ -49,6 +51,17 @@ def signatures(path: str) -> list[str]:
     found = json.loads(run("wipefs", "--json", "--output", "TYPE,USAGE,LABEL", path) or "{}").get("signatures", [])
     words = [_described(entry["type"], entry.get("usage") or "", entry.get("label") or "") for entry in found]
     return list(dict.fromkeys(words))  # a GPT has two copies
+
+
+def is_held(path: str) -> bool:
+    """Whether a block device is mounted, or under another device, in any namespace: then an exclusive open fails."""
+    try:
+        os.close(os.open(path, os.O_RDONLY | os.O_EXCL | os.O_CLOEXEC))
+    except OSError as error:
+        if error.errno == errno.EBUSY:
+            return True
+        raise Failed(f"cannot open {path}: {error.strerror}") from error
+    return False
 
 
 def _described(kind: str, usage: str, label: str) -> str:

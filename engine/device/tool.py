@@ -2,10 +2,10 @@
 
 import os
 import shlex
+import shutil
 import subprocess  # noqa: TID251 - this is the border that may run programs
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import IO, BinaryIO, Final
 
@@ -52,13 +52,13 @@ def run(*argv: str) -> str:
     return output.stdout
 
 
-@contextmanager
-def spooled(*argv: str) -> Iterator[BinaryIO]:
+def spool(*argv: str) -> BinaryIO:
     """The whole standard output of a program that has exited with 0, in an unlinked temporary file, at its start.
 
     Raises Failed, with what the program said, when it did not exit with 0. An interrupt kills the program.
     """
-    with tempfile.TemporaryFile(prefix="rokctl-") as stdout:
+    with ExitStack() as on_failure:
+        stdout = on_failure.enter_context(tempfile.TemporaryFile(prefix="rokctl-"))
         with _memory("stderr") as stderr:
             process = _start(argv, stdout, stderr)
             try:
@@ -69,7 +69,13 @@ def spooled(*argv: str) -> Iterator[BinaryIO]:
             if status != 0:
                 raise Failed(complaint(argv, status, _text(stderr)))
         stdout.seek(0)
-        yield stdout
+        on_failure.pop_all()
+        return stdout
+
+
+def is_installed(program: str) -> bool:
+    """Whether the program is found where `run` looks for it."""
+    return shutil.which(program, path=_environment()["PATH"]) is not None
 
 
 def complaint(argv: tuple[str, ...], status: int, stderr: str) -> str:
