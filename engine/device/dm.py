@@ -7,9 +7,7 @@ their dashes, and a suffix for its inner layers (`lvm_uuid`).
 The call goes through ctypes, which lets other threads run while a suspend waits for the I/O in flight.
 """
 
-import ctypes
 import errno
-import functools
 import os
 import struct
 from collections.abc import Iterator
@@ -17,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
+from engine.device.native import ioctl_into
 from engine.errors import Busy, Failed, NotFound, RokError
 
 CONTROL: Final = "/dev/mapper/control"
@@ -124,7 +123,7 @@ class Control:
             _HEADER.pack_into(argument, 0, 4, 0, 0, size, start, 0, 0, flags, 0, 0, 0, b"", uuid.encode())
             argument[start : start + len(body)] = body
             try:
-                _ioctl(self._file, 3 << 30 | _HEADER.size << 16 | 0xFD << 8 | command, argument)
+                ioctl_into(self._file, 3 << 30 | _HEADER.size << 16 | 0xFD << 8 | command, argument)
             except OSError as error:
                 raise _explained(verb, uuid, error) from error
             if not _HEADER.unpack_from(argument)[7] & _BUFFER_FULL:
@@ -165,15 +164,3 @@ def _string(field: bytes) -> str:
 def _explained(verb: str, uuid: str, error: OSError) -> RokError:
     kind = {errno.ENXIO: NotFound, errno.EBUSY: Busy}.get(error.errno or 0, Failed)
     return kind(f"cannot {verb} device-mapper device {uuid}: {error.strerror}")
-
-
-def _ioctl(file: int, request: int, argument: bytearray) -> None:
-    view = (ctypes.c_char * len(argument)).from_buffer(argument)
-    if _libc().ioctl(file, ctypes.c_ulong(request), view) < 0:
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number))
-
-
-@functools.cache
-def _libc() -> ctypes.CDLL:
-    return ctypes.CDLL(None, use_errno=True)

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from engine.device import blockio, lvmdelta, lvmgroup, lvmspace
+from engine.device import blockio, lvmdelta, lvmgroup, lvmspace, rules
 from engine.device.base import (
     Change,
     Filesystem,
@@ -29,12 +29,12 @@ from engine.device.base import (
 from engine.device.dm import CONTROL, Control, control, lvm_uuid
 from engine.device.lvmreport import LogicalVolume, change, logical_volumes
 from engine.device.lvmtags import Tag, choose_name, name_room, parse_tags, tag
-from engine.device.lvmview import PoolView, SnapshotRow, VolumeRow, foreign, view
+from engine.device.lvmview import PoolView, VolumeRow, view
 from engine.device.node import THIS_NODE, Node, Work
 from engine.device.probe import is_held, probe
 from engine.device.thin import parse_thin_status
 from engine.device.tool import is_installed
-from engine.errors import Busy, NotFound, OutOfSpace, Refused
+from engine.errors import Busy, NotFound, OutOfSpace
 from engine.extent import Extent
 
 _GROUP_ID_BYTES: Final = 16
@@ -131,13 +131,8 @@ class LvmPool:
         with self._changing() as seen:
             existing = seen.find_volume(name)
             if existing is not None:
-                if existing.item.foreign:
-                    raise foreign(f"volume {name}", existing.row)
-                if existing.item.size != _rounded(size, seen.row):
-                    raise Refused(
-                        f"volume {name} exists already, with {existing.item.size} bytes instead of {size}",
-                        hint="choose another name, or resize it: rokctl volume resize",
-                    )
+                rules.check_own(existing.item)
+                rules.check_same_size(existing.item, _rounded(size, seen.row))
                 return Made(self.volume(name), Outcome.ALREADY_THERE)
             change(
                 *("lvcreate", "--type", "thin", "--thinpool", seen.row.full_name, "--virtualsize", f"{size}b"),
@@ -152,8 +147,7 @@ class LvmPool:
         with self._changing() as seen:
             volume = seen.own_volume(name)
             wanted = _rounded(size, seen.row)
-            if wanted < volume.item.size:
-                raise Refused(f"volume {name} has {volume.item.size} bytes, and a volume is not shrunk to {size}")
+            rules.check_growth(volume.item, wanted)
             if wanted > volume.item.size:
                 change("lvextend", "--size", f"{size}b", volume.row.full_name)
         return Made(self.volume(name), Outcome.UNCHANGED if wanted == volume.item.size else Outcome.CHANGED)
@@ -161,33 +155,27 @@ class LvmPool:
     def remove_volume(self, name: str) -> Outcome:
         """Remove a volume. Refused while it has snapshots; Busy while it is in use."""
         with self._changing() as seen:
-            if seen.find_volume(name) is None:
+            volume = seen.find_volume(name)
+            if volume is None:
                 return Outcome.ALREADY_GONE
-            volume = seen.own_volume(name)
-            snapshots = [snapshot.item.name for snapshot in seen.snapshots_of(name)]
-            if snapshots:
-                raise Refused(
-                    f"volume {name} has {len(snapshots)} snapshots, {snapshots[0]} the oldest",
-                    hint=f"remove them first: rokctl snapshot remove {name} {snapshots[0]}",
-                )
-            _remove(f"volume {name}", volume.row)
+            rules.check_removable(volume.item, (snapshot.item for snapshot in seen.snapshots_of(name)))
+            change("lvremove", "--force", volume.row.full_name)
         return Outcome.REMOVED
 
     def clone_volume(self, volume: str, snapshot: str, name: str) -> Made[Volume]:
         """A new writable volume that starts with what the snapshot holds."""
         check_name("volume", name)
         with self._changing() as seen:
-            source = seen.snapshot(volume, snapshot).row
+            source = seen.snapshot(volume, snapshot)
             existing = seen.find_volume(name)
             if existing is not None:
-                if existing.clone_of != source.uuid:
-                    raise Refused(f"volume {name} exists already, and is no clone of snapshot {snapshot} of {volume}")
+                rules.check_clone(existing.item, existing.clone_of, source.item)
                 return Made(self.volume(name), Outcome.ALREADY_THERE)
             self._check_space(seen)
             change(
                 *("lvcreate", "--snapshot", "--name", self._free_name(seen, name), "--setactivationskip", "n"),
-                *("--permission", "rw", "--addtag", tag(Tag.VOLUME, name), "--addtag", tag(Tag.CLONE, source.uuid)),
-                source.full_name,
+                *("--permission", "rw", "--addtag", tag(Tag.VOLUME, name), "--addtag", tag(Tag.CLONE, source.row.uuid)),
+                source.row.full_name,
             )
         return Made(self.volume(name), Outcome.CREATED)
 
@@ -207,12 +195,15 @@ class LvmPool:
         for name in names.values():
             check_name("snapshot", name)
         with self._changing() as seen:
-            existing = [seen.find_snapshot(volume, name) for volume, name in names.items()]
-            if any(existing):
-                return [Made(snapshot.item, Outcome.ALREADY_THERE) for snapshot in _one_group(existing, names)]
-            volumes = [_at_rest(seen.own_volume(name)) for name in names]
+            volumes = {name: seen.volume(name) for name in names}
+            found = [seen.find_snapshot(volume, name) for volume, name in names.items()]
+            existing = [snapshot.item for snapshot in found if snapshot is not None]
+            if rules.check_group(names, existing):
+                return [Made(snapshot, Outcome.ALREADY_THERE) for snapshot in existing]
+            for volume in volumes.values():
+                rules.check_fit_for_snapshot(volume.item)
             self._check_space(seen)
-            self._take(seen, [(volume, names[volume.item.name]) for volume in volumes])
+            self._take(seen, [(volumes[name], names[name]) for name in names])
             seen = self._look()
         return [Made(seen.snapshot(volume, name).item, Outcome.CREATED) for volume, name in names.items()]
 
@@ -222,9 +213,10 @@ class LvmPool:
             snapshot = seen.find_snapshot(volume, name)
             if snapshot is None:
                 return Outcome.ALREADY_GONE
-            if snapshot.item.foreign:
-                raise foreign(f"snapshot {name} of {volume}", snapshot.row)
-            _remove(f"snapshot {name} of {volume}", snapshot.row)
+            rules.check_own(snapshot.item)
+            if snapshot.row.open:
+                raise Busy(f"{rules.described(snapshot.item)} is in use", hint=f"stop what reads {snapshot.row.path}")
+            change("lvremove", "--force", snapshot.row.full_name)
         return Outcome.REMOVED
 
     def allocated(self, volume: str, snapshot: str | None = None) -> Iterator[Extent]:
@@ -332,6 +324,8 @@ class LvmPool:
             )
 
     def _changes(self, pool: LogicalVolume, old: LogicalVolume, new: LogicalVolume) -> Iterator[Change]:
+        if old.uuid == new.uuid:
+            return
         with _awake(pool):
             yield from lvmdelta.changes(self._node, pool, old, new, self._check_present)
 
@@ -388,36 +382,6 @@ def _rounded(size: int, row: LogicalVolume) -> int:
     return -(-size // row.extent_size) * row.extent_size
 
 
-def _one_group(found: Sequence[SnapshotRow | None], names: Mapping[str, str]) -> list[SnapshotRow]:
-    """All the snapshots of an earlier call. Raises Refused when this was not one call."""
-    for (volume, name), snapshot in zip(names.items(), found, strict=True):
-        if snapshot is None:
-            raise Refused(
-                f"snapshot {name} of {volume} does not exist, but others of the call do", hint="choose new names"
-            )
-        if snapshot.item.foreign:
-            raise foreign(f"snapshot {name} of {volume}", snapshot.row)
-    whole = [snapshot for snapshot in found if snapshot is not None]
-    if len({snapshot.item.group for snapshot in whole}) > 1:
-        raise Refused("the snapshots exist, but were not taken at one instant", hint="choose new names")
-    return whole
-
-
-def _at_rest(volume: VolumeRow) -> VolumeRow:
-    if volume.item.restoring is not None:
-        raise Refused(
-            f"volume {volume.item.name} holds half of version {volume.item.restoring}: its restore did not finish",
-            hint=f"finish it: rokctl restore ... --to {volume.item.name}",
-        )
-    return volume
-
-
 def _is_mounted(row: LogicalVolume) -> bool:
     """Whether a filesystem on it is mounted, in whichever namespace. LVM and device-mapper freeze it then."""
     return row.active and row.open and is_held(row.path) and probe(row.path) is not None
-
-
-def _remove(what: str, row: LogicalVolume) -> None:
-    if row.open:
-        raise Busy(f"{what} is in use", hint=f"unmount it, or stop what uses {row.path}")
-    change("lvremove", "--force", row.full_name)

@@ -9,6 +9,7 @@ from engine.device.lvmdevices import check_devices, claim, release
 from engine.device.lvmreport import LogicalVolume, change, logical_volumes, physical_volumes
 from engine.device.lvmtags import Origin, parse_tags
 from engine.device.lvmview import PoolView
+from engine.device.rules import check_empty
 from engine.device.thin import Mode, PoolState
 from engine.errors import OutOfSpace, Refused
 from engine.units import GIB, KIB, MIB, format_size
@@ -90,13 +91,12 @@ def extend(seen: PoolView, size: int | None, devices: tuple[str, ...]) -> Outcom
 
 def remove(seen: PoolView) -> None:
     """Remove an empty pool, and with it the volume group that rokctl made for it; let go of an adopted one."""
-    own = [volume for volume in seen.volumes if not volume.item.foreign]
-    left = own if seen.origin is Origin.ADOPTED else [*seen.volumes]
-    if left or any(not snapshot.item.foreign for snapshot in seen.snapshots):
-        raise Refused(
-            f"pool {seen.name} holds {len(left)} volumes and {len(seen.snapshots)} snapshots",
-            hint=f"remove them first; see rokctl volume list --pool {seen.name}",
-        )
+    mine = seen.origin is not Origin.ADOPTED  # what is foreign in an adopted pool was there before us, and stays
+    check_empty(
+        seen.name,
+        [volume.item for volume in seen.volumes if mine or not volume.item.foreign],
+        [snapshot.item for snapshot in seen.snapshots if mine or not snapshot.item.foreign],
+    )
     pool = seen.row
     match seen.origin:
         case Origin.ADOPTED:

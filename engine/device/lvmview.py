@@ -3,14 +3,13 @@
 Pure: a list of rows in, values out.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 
 from engine.device.base import Snapshot, Volume
 from engine.device.lvmreport import LogicalVolume
 from engine.device.lvmtags import Origin, Tag, parse_tags
-from engine.errors import NotFound, Refused
+from engine.device.rules import check_own, not_found
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +47,7 @@ class PoolView:
         """The volume of that name. Raises NotFound."""
         found = self.find_volume(name)
         if found is None:
-            raise _not_found(f"pool {self.name} has no volume {name!r}", name, (v.item.name for v in self.volumes))
+            raise not_found("volume", name, (volume.item.name for volume in self.volumes))
         return found
 
     def find_volume(self, name: str) -> VolumeRow | None:
@@ -58,8 +57,7 @@ class PoolView:
     def own_volume(self, name: str) -> VolumeRow:
         """The volume of that name, to be changed. Raises NotFound, and Refused when it is foreign."""
         volume = self.volume(name)
-        if volume.item.foreign:
-            raise foreign(f"volume {name}", volume.row)
+        check_own(volume.item)
         return volume
 
     def snapshots_of(self, volume: str) -> list[SnapshotRow]:
@@ -71,8 +69,9 @@ class PoolView:
         found = self.find_snapshot(volume, name)
         if found is None:
             self.volume(volume)
-            names = (snapshot.item.name for snapshot in self.snapshots_of(volume))
-            raise _not_found(f"volume {volume} in pool {self.name} has no snapshot {name!r}", name, names)
+            raise not_found(
+                "snapshot", f"{volume}@{name}", (f"{volume}@{s.item.name}" for s in self.snapshots_of(volume))
+            )
         return found
 
     def find_snapshot(self, volume: str, name: str) -> SnapshotRow | None:
@@ -110,13 +109,6 @@ def view(pool_uuid: str, rows: Sequence[LogicalVolume]) -> PoolView | None:
         suspended=tuple(row for row in whole if row.suspended and row.uuid in origins),
         preparing=preparing,
         taken=frozenset(row.name for row in rows),
-    )
-
-
-def foreign(what: str, row: LogicalVolume) -> Refused:
-    """The error for whoever would change what rokctl did not make."""
-    return Refused(
-        f"{what} was not made by rokctl, and is not changed by it", hint=f"use lvm itself on {row.full_name}"
     )
 
 
@@ -161,8 +153,3 @@ def _volume(pool: str, row: LogicalVolume) -> VolumeRow:
         foreign=Tag.VOLUME not in tags,
     )
     return VolumeRow(item, row, tags.get(Tag.CLONE, ""))
-
-
-def _not_found(message: str, name: str, names: Iterable[str]) -> NotFound:
-    near = get_close_matches(name, list(names), n=3)
-    return NotFound(message, hint=f"did you mean {' or '.join(near)}?" if near else "")

@@ -12,7 +12,7 @@ from enum import Enum
 from typing import BinaryIO, Final
 from xml.parsers import expat
 
-from engine.device.base import Change, ChangeKind
+from engine.device.base import Change, ChangeKind, join_changes
 from engine.device.thin import DataBlocks, Sectors
 from engine.errors import Failed
 from engine.extent import Extent, between, clip, join
@@ -45,7 +45,7 @@ def read_delta(xml: BinaryIO, *, left: int, right: int, old_size: int, size: int
     Sorted, merged, inside `size`. Beyond `old_size` everything is changed, or a hole where nothing is mapped.
     """
     with _strict("thin_delta"):
-        yield from _merged(_changes(_runs(xml, left, right), old_size, size))
+        yield from join_changes(_changes(_runs(xml, left, right), old_size, size))
 
 
 def read_mappings(xml: BinaryIO, *, thin_id: int, size: int) -> Iterator[Extent]:
@@ -68,20 +68,6 @@ def _changes(runs: Iterable[_Run], old_size: int, size: int) -> Iterator[Change]
             position = end
     if position < size:
         yield Change(between(position, size), ChangeKind.HOLE)
-
-
-def _merged(changes: Iterable[Change]) -> Iterator[Change]:
-    last: Change | None = None
-    for change in changes:
-        if last is None:
-            last = change
-        elif last.kind is change.kind and last.extent.end == change.extent.start:
-            last = Change(between(last.extent.start, change.extent.end), change.kind)
-        else:
-            yield last
-            last = change
-    if last is not None:
-        yield last
 
 
 def _runs(xml: BinaryIO, left: int, right: int) -> Iterator[_Run]:
