@@ -1,30 +1,38 @@
 """What every store promises.
 
 A store keeps named immutable bytes, *blobs*, under keys such as `pack/0f3c…-0`. A key is ASCII: letters, digits, `-`, `.`, `_`
-and `/`, at most 200 characters, no empty, `.` or `..` component.
+and `/`, at most 200 characters; no component of it is empty or starts with `.`. What else lies in a store is not listed, so
+that a directory store may keep its temporary files, and a file server its own, under names that begin with a dot. No key may
+be the folder of another: where `a` is a blob, `a/b` is not.
 
 Promises, which the contract suite `tests/contract/test_store.py` holds every implementation to:
 
-- *Atomic*: after any crash a key holds all of one body or does not exist. What `put` or `create` acknowledged survives
-  a power cut.
+- *Atomic*: a reader finds all of one body under a key or nothing, while it is written and after any crash.
+- *Durable*: what `put`, `create` or `delete` acknowledged, and what `list` showed, survives a power cut.
 - *Read after write, and strong listing*: what was acknowledged before a call began is seen by that call.
 - *Create if absent*: of any number of concurrent `create` calls on one key exactly one succeeds.
 - *Times*: `Blob.modified` and `now()` come from one clock, the store's own. It may be wrong; it is the same for all nodes.
 - *Threads*: one store object serves any number of threads.
 - *Bodies* are taken as they are at the call; the caller may reuse the buffer once the call has returned.
 
-A store retries nothing (that is `retry.Retrying`) and knows nothing of what it keeps.
+A store retries nothing (that is `retry.Retrying`) and knows nothing of what it keeps. A write that raised Unreachable may
+have happened, or may still happen when it arrives late.
 
-Errors: NoSuchBlob, BlobExists; Unreachable where a later try may succeed; Refused where credentials do not permit it;
-OutOfSpace; Failed for the rest. Each names the store and the key.
+Errors: NoSuchBlob, BlobExists; Unreachable where a later try may succeed; Refused where credentials do not permit it or the
+key is none; NotFound where the bucket is missing; OutOfSpace; Failed for the rest. Each names the store and the key.
 """
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from typing import Final, Protocol
 
-from engine.errors import Failed, NotFound
+from engine.errors import Failed, NotFound, Refused, Unreachable
+
+KEY_LIMIT: Final = 200
+
+_KEY: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*(?:/[A-Za-z0-9_-][A-Za-z0-9._-]*)*")
 
 Buffer = bytes | bytearray | memoryview
 
@@ -44,6 +52,10 @@ class NoSuchBlob(NotFound):
 
 class BlobExists(Failed):
     """`create` found the key taken: by someone else, or by an earlier try of the caller whose answer was lost."""
+
+
+class Unknown(Unreachable):
+    """A `create` got no answer that settles it: the blob may be there, or may yet arrive."""
 
 
 class Store(Protocol):
@@ -89,3 +101,25 @@ class Store(Protocol):
     def close(self) -> None:
         """Release connections. The store must not be used afterwards."""
         ...
+
+
+def is_key(text: str) -> bool:
+    """Whether `text` may be the key of a blob."""
+    return len(text) <= KEY_LIMIT and _KEY.fullmatch(text) is not None
+
+
+def check_key(key: str) -> str:
+    """Return `key` if it is one. Raises Refused."""
+    if not is_key(key):
+        raise Refused(
+            f"{key!r} cannot be the key of a blob",
+            hint=f"use at most {KEY_LIMIT} letters, digits, '-', '_', '.' and '/', no part empty or starting with '.'",
+        )
+    return key
+
+
+def check_prefix(prefix: str) -> str:
+    """Return `prefix` if a listing may be asked for it. Raises Refused."""
+    if prefix and not (prefix.endswith("/") and is_key(prefix[:-1])):
+        raise Refused(f"{prefix!r} cannot be the prefix of a listing", hint="end it in '/', or leave it empty for all")
+    return prefix

@@ -1,0 +1,361 @@
+"""A store in a directory of any POSIX filesystem with hard links, NFS included.
+
+`pack/0f3c` is the file `pack/0f3c`. A body is written to `.tmp/`, synced, and only then given its name: by rename(2) to
+replace, by link(2) to create if absent, which is atomic between the nodes of an NFS mount too. The store's clock is the
+filesystem's, so all nodes of an NFS mount see one. There, mount with `lookupcache=positive`: otherwise a node that has
+looked for a blob in vain may overlook it for another minute.
+
+The store holds its root folder open while it lives. It cannot be unmounted meanwhile, which would else show an empty store.
+"""
+
+import errno
+import os
+import secrets
+import stat
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Final
+
+from engine.errors import Failed, NotFound, OutOfSpace, Refused, RokError, Unreachable
+from engine.store.base import Blob, BlobExists, Buffer, NoSuchBlob, check_key, check_prefix, is_key
+
+_TEMPORARY: Final = ".tmp"
+_LEFT_OVER_AFTER: Final = timedelta(days=1)
+_SCANS: Final = 5
+
+_FULL: Final = {errno.ENOSPC, errno.EDQUOT}
+_FORBIDDEN: Final = {errno.EACCES, errno.EPERM, errno.EROFS}
+_AWAY: Final = {
+    errno.ENOENT, errno.ESTALE, errno.ENOTCONN, errno.ETIMEDOUT, errno.EAGAIN, errno.EHOSTDOWN, errno.EHOSTUNREACH,
+    errno.ENETDOWN, errno.ENETUNREACH, errno.ECONNREFUSED, errno.ECONNRESET, errno.ECONNABORTED, errno.ENODEV, errno.ENXIO,
+}  # fmt: skip
+_NO_LINKS: Final = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
+_NO_FOLDER_SYNC: Final = {errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS}
+
+
+class DirectoryStore:
+    """The store in the directory `path`.
+
+    Raises NotFound when the directory does not exist, unless `create` is given; Refused when it is no directory.
+    """
+
+    def __init__(self, path: Path, *, create: bool = False) -> None:
+        self._path = path.absolute()
+        self._known_folders = {""}
+        self._swept = False
+        self._sweeping = threading.Lock()
+        with self._errors("open"):
+            if create:
+                _make_durably(self._path)
+            try:
+                self._root = os.open(self._path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            except FileNotFoundError:
+                raise NotFound(
+                    f"directory {self._path} does not exist", hint="create it, or mount what holds it"
+                ) from None
+            except NotADirectoryError:
+                raise Refused(f"{self._path} is no directory", hint="name a directory as the store") from None
+
+    @property
+    def url(self) -> str:
+        """The absolute path."""
+        return str(self._path)
+
+    def put(self, key: str, body: Buffer) -> None:
+        """Write a new file and rename it over the old one."""
+        check_key(key)
+        with self._errors("write", key):
+            self._publish(key, body, self._rename)
+
+    def create(self, key: str, body: Buffer) -> None:
+        """Write a new file and link it. Refused where the filesystem has no hard links, and so no such step."""
+        check_key(key)
+        with self._errors("create", key):
+            try:
+                self._publish(key, body, self._link)
+            except FileExistsError:
+                raise BlobExists(f"{self.url} already holds {key}") from None
+
+    def get(self, key: str) -> bytes:
+        """Read the whole file."""
+        return self._read(key, 0, None)
+
+    def get_range(self, key: str, offset: int, length: int) -> bytes:
+        """Read a part of the file."""
+        return self._read(key, offset, length)
+
+    def list(self, prefix: str) -> Iterator[Blob]:
+        """Walk the folders."""
+        return self._walk(check_prefix(prefix))
+
+    def stat(self, key: str) -> Blob:
+        """Size and time of the file."""
+        check_key(key)
+        with self._errors("look at", key):
+            blob = self._look(key)
+        if blob is None:
+            raise NoSuchBlob(f"{self.url} holds no {key}")
+        return blob
+
+    def delete(self, key: str) -> None:
+        """Unlink the file. Its folder stays."""
+        check_key(key)
+        with self._errors("delete", key):
+            with suppress(FileNotFoundError, NotADirectoryError, IsADirectoryError):
+                os.unlink(key, dir_fd=self._root)
+            # A file that is already gone may have been unlinked by a try that failed in this very sync: sync again.
+            with suppress(FileNotFoundError, NotADirectoryError):
+                self._sync(_parent(key))
+
+    def now(self) -> datetime:
+        """The time that the filesystem gives to a file written now. Needs leave to write."""
+        with self._errors("read the clock"):
+            name, written = self._write_temporary(b"")
+            self._remove_temporary(name)
+        return _modified(written)
+
+    def close(self) -> None:
+        """Let go of the directory."""
+        root, self._root = (
+            self._root,
+            -1,
+        )  # a number the kernel never gives out: later calls fail, and hit no other folder
+        if root >= 0:
+            os.close(root)
+
+    # Writing
+
+    def _publish(self, key: str, body: Buffer, step: Callable[[str, str], None]) -> None:
+        """Let `key` name a file that holds all of `body`, durably, by one atomic `step` from its temporary name."""
+        temporary, written = self._write_temporary(body)
+        try:
+            self._sweep_once(written)
+            folder = _parent(key)
+            self._make_folder(folder)
+            try:
+                step(temporary, key)
+            except (FileExistsError, FileNotFoundError):
+                # An NFS client that lost the answer asks again, and is then told that its own success is in the way.
+                if not self._is_file(key, written):
+                    self._known_folders = {""}  # one of them may be gone
+                    raise
+            self._sync(folder)
+        finally:
+            self._remove_temporary(temporary)
+
+    def _write_temporary(self, body: Buffer) -> tuple[str, os.stat_result]:
+        """Write and sync a file that has no other use; its name, and what fstat says of it."""
+        name = f"{_TEMPORARY}/{secrets.token_hex(16)}"  # never reused, even if ours is swept while we are suspended
+        try:
+            file = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=self._root)
+        except FileNotFoundError:
+            self._make_folder(_TEMPORARY)
+            file = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=self._root)
+        try:
+            rest = memoryview(body).cast("B")
+            while rest:
+                rest = rest[os.write(file, rest) :]
+            os.fsync(file)
+            os.posix_fadvise(file, 0, 0, os.POSIX_FADV_DONTNEED)  # leave the page cache to the node's applications
+            return name, os.fstat(file)
+        except BaseException:
+            self._remove_temporary(name)
+            raise
+        finally:
+            os.close(file)
+
+    def _remove_temporary(self, name: str) -> None:
+        with suppress(OSError):  # the write has already succeeded or failed, and what stays behind is swept some day
+            os.unlink(name, dir_fd=self._root)
+
+    def _sweep_once(self, written: os.stat_result) -> None:
+        """Remove what crashed writers left, before the first write of this store, by the filesystem's own clock."""
+        with self._sweeping:
+            if self._swept:
+                return
+            self._swept = True
+        oldest = written.st_mtime - _LEFT_OVER_AFTER.total_seconds()
+        for name in self._scan(_TEMPORARY)[0]:
+            with suppress(FileNotFoundError):
+                if os.stat(f"{_TEMPORARY}/{name}", dir_fd=self._root).st_mtime < oldest:
+                    self._remove_temporary(f"{_TEMPORARY}/{name}")
+
+    def _make_folder(self, folder: str) -> None:
+        """Make the folder and those above it, durably.
+
+        The first use by this store syncs the parent even of a folder that is there: whoever made it may not have done so yet.
+        """
+        if folder in self._known_folders:
+            return
+        parent = _parent(folder)
+        self._make_folder(parent)
+        with suppress(FileExistsError):
+            os.mkdir(folder, 0o700, dir_fd=self._root)
+        self._sync(parent)
+        self._known_folders.add(folder)
+
+    def _rename(self, temporary: str, key: str) -> None:
+        os.rename(temporary, key, src_dir_fd=self._root, dst_dir_fd=self._root)
+
+    def _link(self, temporary: str, key: str) -> None:
+        try:
+            os.link(temporary, key, src_dir_fd=self._root, dst_dir_fd=self._root)
+        except OSError as error:
+            if error.errno not in _NO_LINKS:
+                raise
+            raise Refused(
+                f"the filesystem of {self.url} makes no hard links ({error.strerror}), so {key} cannot be created atomically",
+                hint="keep the store on ext4, XFS, btrfs or NFS, or in S3",
+            ) from error
+
+    def _is_file(self, key: str, written: os.stat_result) -> bool:
+        try:
+            return os.path.samestat(os.stat(key, dir_fd=self._root), written)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+
+    def _sync(self, folder: str) -> None:
+        with self._folder(folder) as opened:
+            _sync_folder(opened)
+
+    # Reading
+
+    def _read(self, key: str, offset: int, length: int | None) -> bytes:
+        check_key(key)
+        with self._errors("read", key):
+            try:
+                file = os.open(key, os.O_RDONLY | os.O_CLOEXEC, dir_fd=self._root)
+            except (FileNotFoundError, NotADirectoryError):
+                raise NoSuchBlob(f"{self.url} holds no {key}") from None
+            try:
+                status = os.fstat(file)
+                if not stat.S_ISREG(status.st_mode):
+                    raise NoSuchBlob(f"{self.url} holds no {key}")
+                end = status.st_size if length is None else min(status.st_size, offset + length)
+                return _read_exactly(file, offset, max(0, end - offset))
+            finally:
+                os.close(file)
+
+    def _walk(self, folder: str) -> Iterator[Blob]:
+        """The blobs below `folder`, which is empty or ends in `/`, by key: a folder sorts as its name and the `/`."""
+        with self._errors("list", folder):
+            try:
+                names = self._names(folder)
+            except (FileNotFoundError, NotADirectoryError):
+                return
+        for name in sorted(names):
+            if name.endswith("/"):
+                yield from self._walk(folder + name)
+                continue
+            with self._errors("look at", folder + name):
+                blob = self._look(folder + name)
+            if blob is not None:
+                yield blob
+
+    def _names(self, folder: str) -> set[str]:
+        """What the folder holds, without fail.
+
+        btrfs moves a name to the end of its folder when the file is replaced, so one reading of the folder overlooks a
+        blob that is put anew meanwhile (seen in 3 % of readings under load). Hence at least two, until nothing changes;
+        a name is overlooked only if it is replaced during every one of them.
+        """
+        names, before = self._scan(folder)
+        for _ in range(1, _SCANS):
+            again, after = self._scan(folder)
+            names |= again
+            if after == before:
+                break
+            before = after
+        return {name for name in names if is_key(folder + name.rstrip("/"))}
+
+    def _scan(self, folder: str) -> tuple[set[str], int]:
+        """The names in the folder, subfolders with a `/`; and when the folder had last changed before it was read."""
+        with self._folder(folder) as opened:
+            changed = os.fstat(opened).st_mtime_ns
+            with os.scandir(opened) as entries:
+                names = {entry.name + "/" if entry.is_dir() else entry.name for entry in entries}
+            # Others rely on what they see listed: it must not vanish in a power cut because its writer was not done.
+            _sync_folder(opened)
+        return names, changed
+
+    def _look(self, key: str) -> Blob | None:
+        try:
+            status = os.stat(key, dir_fd=self._root)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        return Blob(key, status.st_size, _modified(status)) if stat.S_ISREG(status.st_mode) else None
+
+    @contextmanager
+    def _folder(self, folder: str) -> Iterator[int]:
+        # Opened anew each time: that is what makes an NFS client ask the server whether the folder has changed.
+        opened = os.open(folder or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self._root)
+        try:
+            yield opened
+        finally:
+            os.close(opened)
+
+    @contextmanager
+    def _errors(self, doing: str, key: str = "") -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise _translate(
+                error, f"cannot {doing} {key} in {self.url}" if key else f"cannot {doing} {self.url}"
+            ) from error
+
+
+def _translate(error: OSError, what: str) -> RokError:
+    message = f"{what}: {error.strerror}"
+    if error.errno in _FULL:
+        return OutOfSpace(message, hint="free space there, or forget versions and run `rokctl repo gc`")
+    if error.errno in _FORBIDDEN:
+        return Refused(message, hint="check the owner and mode of the directory, and that it is not mounted read-only")
+    if error.errno in _AWAY:
+        return Unreachable(message, hint="check that it is mounted and its server answers, then try again")
+    if error.errno in (errno.EISDIR, errno.ENOTDIR):
+        return Refused(f"{what}: a key cannot be the folder of another", hint="use another key")
+    return Failed(message, hint="look for disk errors in the kernel's log (`dmesg`)")
+
+
+def _parent(name: str) -> str:
+    return name.rpartition("/")[0]
+
+
+def _make_durably(path: Path) -> None:
+    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+    for folder in reversed(missing):
+        folder.mkdir(mode=0o700, exist_ok=True)
+        opened = os.open(folder.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            _sync_folder(opened)
+        finally:
+            os.close(opened)
+
+
+def _sync_folder(opened: int) -> None:
+    try:
+        os.fsync(opened)
+    except OSError as error:
+        if error.errno not in _NO_FOLDER_SYNC:  # some network filesystems have no such call, and need none
+            raise
+
+
+def _read_exactly(file: int, offset: int, length: int) -> bytes:
+    """The bytes of the range, which lay inside the file when it was opened; a blob never shrinks."""
+    parts = []
+    position, end = offset, offset + length
+    while position < end:
+        part = os.pread(file, end - position, position)
+        if not part:
+            raise OSError(errno.EIO, "the file became shorter while it was read")
+        parts.append(part)
+        position += len(part)
+    os.posix_fadvise(file, offset, length, os.POSIX_FADV_DONTNEED)
+    return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def _modified(status: os.stat_result) -> datetime:
+    return datetime.fromtimestamp(status.st_mtime, UTC)

@@ -1,0 +1,71 @@
+"""A store that keeps to rates."""
+
+from collections.abc import Iterator
+from datetime import datetime
+
+from engine.rate import RateLimit
+from engine.store.base import Blob, Buffer, Store
+
+
+class Throttled:
+    """Passes everything on to `store`, bodies no faster than the limits. None is no limit.
+
+    A body waits for its time as a whole, then goes at full speed: the limit holds over bodies, not inside one.
+    """
+
+    def __init__(self, store: Store, upload: RateLimit | None, download: RateLimit | None) -> None:
+        self._store = store
+        self._upload = upload
+        self._download = download
+
+    @property
+    def url(self) -> str:
+        """That of the store inside."""
+        return self._store.url
+
+    def put(self, key: str, body: Buffer) -> None:
+        """Wait, then put."""
+        self._wait_to_send(body)
+        self._store.put(key, body)
+
+    def create(self, key: str, body: Buffer) -> None:
+        """Wait, then create."""
+        self._wait_to_send(body)
+        self._store.create(key, body)
+
+    def get(self, key: str) -> bytes:
+        """Get, then wait."""
+        return self._received(self._store.get(key))
+
+    def get_range(self, key: str, offset: int, length: int) -> bytes:
+        """Get, then wait."""
+        return self._received(self._store.get_range(key, offset, length))
+
+    def list(self, prefix: str) -> Iterator[Blob]:
+        """Unlimited: listings are small."""
+        return self._store.list(prefix)
+
+    def stat(self, key: str) -> Blob:
+        """Unlimited."""
+        return self._store.stat(key)
+
+    def delete(self, key: str) -> None:
+        """Unlimited."""
+        self._store.delete(key)
+
+    def now(self) -> datetime:
+        """Unlimited."""
+        return self._store.now()
+
+    def close(self) -> None:
+        """Close the store inside."""
+        self._store.close()
+
+    def _wait_to_send(self, body: Buffer) -> None:
+        if self._upload is not None:
+            self._upload.take(memoryview(body).nbytes)
+
+    def _received(self, body: bytes) -> bytes:
+        if self._download is not None:
+            self._download.take(len(body))
+        return body
