@@ -17,7 +17,7 @@ from typer.core import TyperGroup
 from engine import errors
 from engine.errors import Remedy, RokError
 from rokctl import VERSION
-from rokctl.options import with_flags, require_command, with_world
+from rokctl.options import require_command, with_flags, with_world
 from rokctl.render import json_line, print_line, printable
 from rokctl.wiring import World, default_state_directory, this_world
 

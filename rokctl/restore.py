@@ -38,8 +38,9 @@ def restore(
     ] = False,
 ) -> None:
     """Write a version to a new volume, over an existing one, or to a file."""
-    from engine.ops import restore as ops
     from engine.repo.naming import parse_reference
+
+    from engine.ops import restore as ops
 
     wanted = parse_reference(reference)
     if (to is None) == (to_file is None):

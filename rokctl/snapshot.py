@@ -30,7 +30,7 @@ from rokctl.render import Amount, plain
 from rokctl.wiring import Session
 
 if TYPE_CHECKING:
-    from engine.ops.diff import DiffReport
+    pass
 
 app = noun("Snapshots of volumes, on this node; and their way into a repository.")
 
