@@ -107,7 +107,10 @@ def run(argv: Sequence[str], environment: Mapping[str, str] = os.environ) -> int
     as_json = "--json" in argv[: argv.index("--")] if "--" in argv else "--json" in argv
     try:
         with _signals():
-            return int(app(list(argv), prog_name="rokctl", standalone_mode=False, obj=with_world(world)) or DONE)
+            code = int(app(list(argv), prog_name="rokctl", standalone_mode=False, obj=with_world(world)) or DONE)
+        if code == INTERRUPTED:  # typer has turned KeyboardInterrupt into this
+            raise KeyboardInterrupt
+        return code
     except RokError as error:
         code = exit_code(error)
         _report(error.message, code, error.remedy, error.hint, as_json=as_json)

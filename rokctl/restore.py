@@ -38,9 +38,8 @@ def restore(
     ] = False,
 ) -> None:
     """Write a version to a new volume, over an existing one, or to a file."""
-    from engine.repo.naming import parse_reference
-
     from engine.ops import restore as ops
+    from engine.repo.naming import parse_reference
 
     wanted = parse_reference(reference)
     if (to is None) == (to_file is None):
