@@ -1,0 +1,71 @@
+"""What each 4 KiB block says to the rule that cuts chunks: a hash, whether it is all zeros, whether a file ends in it."""
+
+from dataclasses import dataclass
+from itertools import repeat
+from mmap import mmap
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from xxhash import xxh3_64_intdigest
+
+from engine.units import MIB
+
+BLOCK: Final = 4096
+
+Flags = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class Fingerprints:
+    """One entry for each of some adjacent blocks."""
+
+    hashes: NDArray[np.uint64]  # seeded xxh3_64: decides cuts, and never what is equal
+    zero: Flags  # all 4096 bytes are zero
+    tail: Flags  # not zero, and its last 8 bytes are: a filesystem pads the last block of a file so
+
+
+class Window:
+    """A read buffer of `size` bytes, counted in blocks. One pass uses it at a time; the next may use it again.
+
+    It is aligned to a page, as direct reads from a device want it.
+    """
+
+    def __init__(self, size: int = 4 * MIB) -> None:
+        assert size > 0, f"a window of {size} bytes"
+        assert size % BLOCK == 0, f"a window of {size} bytes"
+        self.blocks: Final = size // BLOCK
+        self.turn = 0
+        self._memory = mmap(-1, size)
+        self._bytes = memoryview(self._memory)
+        self._shown = self._bytes.toreadonly()
+        self._words = np.frombuffer(self._memory, np.uint64).reshape(self.blocks, BLOCK // 8)
+        # Slicing costs more than hashing a slice, so the slices are made once.
+        self._slices = [self._shown[start : start + BLOCK] for start in range(0, size, BLOCK)]
+
+    def take(self) -> int:
+        """Begin a pass; gives what `turn` is until the next one begins."""
+        self.turn += 1
+        return self.turn
+
+    def room(self, start: int, blocks: int) -> memoryview:
+        """The bytes of some blocks, to read into."""
+        return self._bytes[start * BLOCK : (start + blocks) * BLOCK]
+
+    def body(self, start: int, blocks: int) -> memoryview:
+        """The bytes of some blocks, to look at."""
+        return self._shown[start * BLOCK : (start + blocks) * BLOCK]
+
+    def move_to_front(self, start: int, blocks: int) -> None:
+        """Copy some blocks to the start of the window."""
+        self._memory.move(0, start * BLOCK, blocks * BLOCK)
+
+    def fingerprint(self, start: int, blocks: int, seed: int) -> Fingerprints:
+        """Look at some blocks."""
+        end = start + blocks
+        hashes = np.fromiter(map(xxh3_64_intdigest, self._slices[start:end], repeat(seed)), np.uint64, blocks)
+        zero = hashes == xxh3_64_intdigest(bytes(BLOCK), seed)
+        if zero.any():
+            # Whoever knows the seed can make a block with the hash of the zero block; it must not be lost.
+            zero &= ~self._words[start:end].any(axis=1)
+        return Fingerprints(hashes, zero, (self._words[start:end, -1] == 0) & ~zero)
