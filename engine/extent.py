@@ -123,3 +123,13 @@ def subtract(left: Iterable[Extent], right: Iterable[Extent]) -> Iterator[Extent
 def union(left: Iterable[Extent], right: Iterable[Extent]) -> list[Extent]:
     """The bytes that either covers."""
     return normalise([*left, *right])
+
+
+def split(extents: Iterable[Extent], stride: int) -> Iterator[Extent]:
+    """The same bytes, cut at every multiple of `stride`."""
+    for extent in extents:
+        start = extent.start
+        while start < extent.end:
+            end = min(extent.end, start // stride * stride + stride)
+            yield between(start, end)
+            start = end

@@ -14,7 +14,7 @@ Failed when the kernel or a tool refuses, with what it said.
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -22,7 +22,7 @@ from enum import Enum
 from typing import Final, Generic, Protocol, TypeVar
 
 from engine.errors import Refused
-from engine.extent import Extent
+from engine.extent import Extent, between
 from engine.units import SECTOR
 
 Item = TypeVar("Item")
@@ -290,3 +290,19 @@ def check_size(size: int) -> int:
         near = -(-size // SECTOR) * SECTOR
         raise Refused(f"a size of {size} bytes is not a multiple of {SECTOR}", hint=f"the next larger one is {near}")
     return size
+
+
+def join_changes(changes: Iterable[Change]) -> Iterator[Change]:
+    """Merge touching extents of one kind; the input must be sorted, and must not overlap."""
+    pending: Change | None = None
+    for change in changes:
+        if pending is None:
+            pending = change
+        elif pending.kind is change.kind and pending.extent.end == change.extent.start:
+            pending = Change(between(pending.extent.start, change.extent.end), pending.kind)
+        else:
+            assert pending.extent.end <= change.extent.start, "changes are not sorted"
+            yield pending
+            pending = change
+    if pending is not None:
+        yield pending

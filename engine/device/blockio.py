@@ -1,0 +1,247 @@
+"""Reading and writing the bytes of a volume or snapshot: a file, or a block device.
+
+The page cache of the node's applications is left alone: what is read from a snapshot is dropped behind the reader. What
+is read from a volume is not, because the volume may be mounted, and those pages are then someone else's.
+"""
+
+import contextlib
+import errno
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from engine.device import inuse, native
+from engine.device.base import Source, Target
+from engine.errors import Busy, Failed, NotFound, OutOfSpace, Refused, RokError
+from engine.extent import Extent, between, subtract
+from engine.units import MIB, SECTOR
+
+_DROP_WINDOW: Final = 16 * MIB
+_ZEROS: Final = bytes(MIB)
+_CANNOT_DISCARD: Final = (errno.EOPNOTSUPP, errno.ENOSYS)
+
+
+@contextmanager
+def open_source(path: str, *, snapshot: bool) -> Iterator[Source]:
+    """Open a file or block device to read. The file of a snapshot is locked, so that removing it is Busy.
+
+    Raises NotFound, Refused where permission is missing, and Busy when someone holds the snapshot exclusively.
+    """
+    with held(path, snapshot=snapshot) as file:
+        with contextlib.suppress(OSError):  # advice, which some filesystems do not take
+            os.posix_fadvise(file, 0, 0, os.POSIX_FADV_SEQUENTIAL)
+        try:
+            yield _Source(file, path, drop_behind=snapshot)
+        finally:
+            if snapshot:
+                _drop(file, 0, 0)
+
+
+@contextmanager
+def open_target(path: str) -> Iterator[Target]:
+    """Open a file or a thin volume's block device to write, exclusively.
+
+    A block device is opened with O_EXCL, which fails while it is mounted or under another device. A file is locked, and
+    must not stand behind a loop device. Raises Busy otherwise, NotFound, and Refused where permission is missing.
+    """
+    if Path(path).is_block_device():
+        with opened(path, os.O_RDWR | os.O_EXCL) as file:
+            yield _DeviceTarget(file, path)
+        return
+    with opened(path, os.O_RDWR) as file:
+        hold_exclusively(file, path)
+        yield _FileTarget(file, path)
+
+
+@contextmanager
+def held(path: str, *, snapshot: bool) -> Iterator[int]:
+    """A file descriptor to read from. The file of a snapshot is locked; a volume's is not: it may be in use."""
+    with opened(path, os.O_RDONLY) as file:
+        if snapshot and _is_regular(file) and not inuse.lock_shared(file):
+            raise Busy(f"{path} is held by another program")
+        yield file
+
+
+def hold_exclusively(file: int, path: str) -> None:
+    """Lock a volume's file, open for writing, until it is closed. Raises Busy, and NotFound when it was just removed."""
+    loop_device = inuse.loop_devices().get(str(Path(path).resolve()))
+    if loop_device is not None:
+        raise Busy(f"{path} stands behind {loop_device}", hint=f"run `losetup -d {loop_device}` when it is free")
+    if not inuse.lock_exclusive(file):
+        raise Busy(f"{path} is held by another program", hint="wait for it to end")
+    try:
+        standing = Path(path).stat().st_ino
+    except OSError as error:
+        raise translated(error, path, "looking") from error
+    if standing != os.fstat(file).st_ino:
+        raise NotFound(f"{path} was removed while it was opened")
+
+
+def data_extents(file: int, path: str, size: int) -> Iterator[Extent]:
+    """Where an open file may hold anything but zeros, by SEEK_DATA and SEEK_HOLE: a normal sequence, inside `size`.
+
+    A filesystem that keeps no account of holes answers with the whole file, and so does a block device.
+    """
+    position = 0
+    while position < size:
+        try:
+            start = os.lseek(file, position, os.SEEK_DATA)
+            end = os.lseek(file, start, os.SEEK_HOLE)
+        except OSError as error:
+            if error.errno == errno.ENXIO:
+                return  # only a hole is left
+            if error.errno != errno.EINVAL:
+                raise translated(error, path, f"looking for a hole after byte {position}") from error
+            start, end = position, size  # a block device
+        if start >= size:
+            return
+        yield between(start, min(end, size))
+        position = end
+
+
+@contextmanager
+def opened(path: str, flags: int) -> Iterator[int]:
+    """A file descriptor for the time of a `with`; a new file is its owner's alone. Raises what `translated` makes."""
+    try:
+        file = os.open(path, flags | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise translated(error, path, "opening") from error
+    try:
+        yield file
+    finally:
+        os.close(file)
+
+
+def translated(error: OSError, path: str, action: str) -> RokError:
+    """What an OSError means to the caller, when `action` (a present participle and its details) failed on `path`."""
+    message = f"{action} failed on {path}: {error.strerror}"
+    match error.errno:
+        case errno.ENOSPC | errno.EDQUOT:
+            return OutOfSpace(message, hint="make space in the pool, or grow it")
+        case errno.ENOENT | errno.ENOTDIR:
+            return NotFound(message)
+        case errno.EEXIST | errno.ENOTEMPTY:
+            return Refused(message, hint="move away what is there")
+        case errno.EBUSY | errno.ETXTBSY:
+            return Busy(message, hint="unmount it, or stop what uses it")
+        case errno.EACCES | errno.EPERM:
+            return Refused(message, hint="run it as the owner, or as root")
+        case errno.EFBIG:
+            return Refused(message, hint="its filesystem takes no file of that size; choose a smaller one")
+    return Failed(message)
+
+
+def _is_regular(file: int) -> bool:
+    return stat.S_ISREG(os.fstat(file).st_mode)
+
+
+def _drop(file: int, offset: int, length: int) -> None:
+    """Give the pages of a range back; a length of 0 means to the end."""
+    with contextlib.suppress(OSError):  # advice
+        os.posix_fadvise(file, offset, length, os.POSIX_FADV_DONTNEED)
+
+
+class _Source:
+    """An open file or block device to read from."""
+
+    def __init__(self, file: int, path: str, *, drop_behind: bool) -> None:
+        self._file = file
+        self._path = path
+        self._drop_behind = drop_behind
+        self.size = os.lseek(file, 0, os.SEEK_END)
+        self.logical_block_size = SECTOR if _is_regular(file) else native.logical_block_size(file)
+
+    def read_into(self, offset: int, target: memoryview) -> None:
+        """See `Source`."""
+        end = offset + len(target)
+        assert 0 <= offset <= end <= self.size, f"read of {len(target)} bytes at {offset}, outside the source"
+        position = offset
+        while position < end:
+            try:
+                count = os.preadv(self._file, [target[position - offset :]], position)
+            except OSError as error:
+                raise translated(error, self._path, f"reading {end - position} bytes at byte {position}") from error
+            if count == 0:
+                raise Failed(f"{self._path} became shorter while it was read: nothing is left at byte {position}")
+            position += count
+        if self._drop_behind:
+            self._drop_windows(offset, end)
+
+    def _drop_windows(self, offset: int, end: int) -> None:
+        """Drop the windows whose end this read reached. The read alone decides, so threads share no state."""
+        first, last = offset // _DROP_WINDOW, end // _DROP_WINDOW
+        if last > first:
+            _drop(self._file, first * _DROP_WINDOW, (last - first) * _DROP_WINDOW)
+
+
+class _FileTarget:
+    """A file that is held exclusively."""
+
+    def __init__(self, file: int, path: str) -> None:
+        self._file = file
+        self._path = path
+        self.size = os.lseek(file, 0, os.SEEK_END)
+
+    def write(self, offset: int, body: bytes | bytearray | memoryview) -> None:
+        """See `Target`."""
+        view = memoryview(body)
+        assert 0 <= offset <= offset + len(view) <= self.size, f"write of {len(view)} bytes at {offset}, outside"
+        done = 0
+        while done < len(view):
+            try:
+                done += os.pwrite(self._file, view[done:], offset + done)
+            except OSError as error:
+                raise translated(error, self._path, f"writing at byte {offset + done}") from error
+
+    def discard(self, extent: Extent) -> None:
+        """See `Target`. What cannot be discarded is overwritten with zeros."""
+        assert extent.end <= self.size, f"discard of {extent.length} bytes at {extent.start}, outside"
+        try:
+            released = self._release(extent)
+        except OSError as error:
+            if error.errno not in _CANNOT_DISCARD:
+                action = f"discarding {extent.length} bytes at byte {extent.start}"
+                raise translated(error, self._path, action) from error
+            released = []
+        for rest in subtract([extent], released):
+            for position in range(rest.start, rest.end, len(_ZEROS)):
+                self.write(position, _ZEROS[: rest.end - position])
+
+    def flush(self) -> None:
+        """See `Target`."""
+        try:
+            os.fsync(self._file)
+        except OSError as error:
+            raise translated(error, self._path, "flushing") from error
+
+    def _release(self, extent: Extent) -> list[Extent]:
+        """Give space back, and return the part of the extent that reads as zeros now. Raises OSError."""
+        native.punch_hole(self._file, extent)
+        return [extent]
+
+
+class _DeviceTarget(_FileTarget):
+    """The block device of a thin volume, open exclusively.
+
+    dm-thin ignores the part of a discard that does not cover a whole data block: those bytes would stay what they were.
+    So only whole multiples of the discard granularity are discarded; an unmapped data block reads as zeros.
+    """
+
+    def __init__(self, file: int, path: str) -> None:
+        super().__init__(file, path)
+        number = os.fstat(file).st_rdev
+        self._queue = Path(f"/sys/dev/block/{os.major(number)}:{os.minor(number)}/queue")
+
+    def _release(self, extent: Extent) -> list[Extent]:
+        granularity = int((self._queue / "discard_granularity").read_text(encoding="ascii"))
+        if granularity == 0:
+            return []
+        start = -(-extent.start // granularity) * granularity
+        end = extent.end // granularity * granularity
+        if end <= start:
+            return []
+        native.discard_blocks(self._file, between(start, end))
+        return [between(start, end)]

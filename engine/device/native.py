@@ -1,0 +1,70 @@
+"""The system calls that Python does not wrap: fallocate, statfs, and ioctls on files and block devices.
+
+Constants are those of the kernel's uapi headers (`linux/fs.h`, `linux/falloc.h`, `linux/magic.h`). A failing call raises
+OSError, as the functions of `os` do. Calls that may take long go through ctypes, which releases the interpreter for
+their duration; `fcntl.ioctl` keeps it when its buffer is larger than 1024 bytes.
+"""
+
+import ctypes
+import fcntl
+import functools
+import os
+import struct
+from typing import Final
+
+from engine.extent import Extent
+
+_FICLONE: Final = 0x40049409
+_BLKDISCARD: Final = 0x1277
+_BLKSSZGET: Final = 0x1268
+_PUNCH_HOLE_KEEP_SIZE: Final = 0x02 | 0x01
+_STATFS_SPACE: Final = 256  # struct statfs has 120 bytes on 64-bit Linux; f_type comes first
+
+XFS: Final = 0x58465342
+BTRFS: Final = 0x9123683E
+
+
+def clone_file(target: int, origin: int) -> None:
+    """Make the file `target` share every byte of the file `origin`, atomically: FICLONE."""
+    fcntl.ioctl(target, _FICLONE, origin)
+
+
+def punch_hole(file: int, extent: Extent) -> None:
+    """Deallocate the extent of a file: it reads as zeros, and the file keeps its size."""
+    offset, length = ctypes.c_int64(extent.start), ctypes.c_int64(extent.length)
+    _check(_libc().fallocate(file, _PUNCH_HOLE_KEEP_SIZE, offset, length))
+
+
+def discard_blocks(device: int, extent: Extent) -> None:
+    """Tell a block device that the extent is no longer needed: BLKDISCARD."""
+    fcntl.ioctl(device, _BLKDISCARD, struct.pack("=QQ", extent.start, extent.length))
+
+
+def logical_block_size(device: int) -> int:
+    """The smallest unit that the block device addresses, in bytes: BLKSSZGET."""
+    answer: tuple[int] = struct.unpack("=i", fcntl.ioctl(device, _BLKSSZGET, bytes(4)))
+    return answer[0]
+
+
+def ioctl_into(file: int, request: int, argument: bytearray) -> None:
+    """An ioctl that reads and fills `argument`, however large, without stopping other threads."""
+    view = (ctypes.c_char * len(argument)).from_buffer(argument)
+    _check(_libc().ioctl(file, ctypes.c_ulong(request), view))
+
+
+def filesystem_magic(path: str) -> int:
+    """The number by which the kernel knows the type of the filesystem that holds `path`."""
+    answer = ctypes.create_string_buffer(_STATFS_SPACE)
+    _check(_libc().statfs(os.fsencode(path), answer))
+    return int(ctypes.c_long.from_buffer(answer).value)
+
+
+@functools.cache
+def _libc() -> ctypes.CDLL:
+    return ctypes.CDLL(None, use_errno=True)
+
+
+def _check(result: int) -> None:
+    if result < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))

@@ -1,0 +1,130 @@
+"""The records of a directory pool: small JSON files, each of which is there whole or not at all.
+
+    rokctl-pool.json                 PoolRecord: this directory is a pool
+    volumes/VOLUME/record.json       VolumeRecord
+    snapshots/GROUP/record.json      GroupRecord: the snapshots taken in one call; written once, never changed
+
+Every record carries `format`, the number of this layout. A reader refuses numbers that it does not know.
+"""
+
+import errno
+import json
+import os
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from engine.device.blockio import opened, translated
+from engine.errors import Damaged, Refused
+
+_FORMAT: Final = 1
+
+Record = TypeVar("Record")
+
+
+@dataclass(frozen=True, slots=True)
+class PoolRecord:
+    """What makes a directory a pool."""
+
+    name: str
+    uuid: str
+
+
+@dataclass(frozen=True, slots=True)
+class VolumeRecord:
+    """What a volume's file does not say itself."""
+
+    uuid: str
+    created: str  # ISO 8601, as all times here
+    origin: str | None  # the uuid of the snapshot that it was cloned from
+    restoring: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One snapshot of a group."""
+
+    volume: str
+    volume_uuid: str
+    name: str
+    uuid: str
+
+
+@dataclass(frozen=True, slots=True)
+class GroupRecord:
+    """The snapshots taken in one call. One exists as long as its file stands beside this record."""
+
+    uuid: str
+    sequence: int  # groups are taken in this order, whatever the clock said
+    created: str
+    members: tuple[Member, ...]
+
+
+def read_pool(path: Path) -> PoolRecord | None:
+    """None when there is no such file. Raises Damaged, and Refused for a format from the future; as do all readers."""
+    return _read(path, lambda fields: PoolRecord(str(fields["name"]), str(fields["uuid"])))
+
+
+def read_volume(path: Path) -> VolumeRecord | None:
+    """None when there is no such file."""
+
+    def parse(fields: dict[str, Any]) -> VolumeRecord:
+        datetime.fromisoformat(fields["created"])
+        return VolumeRecord(str(fields["uuid"]), fields["created"], fields["origin"], fields["restoring"])
+
+    return _read(path, parse)
+
+
+def read_group(path: Path) -> GroupRecord | None:
+    """None when there is no such file."""
+
+    def parse(fields: dict[str, Any]) -> GroupRecord:
+        datetime.fromisoformat(fields["created"])
+        members = tuple(Member(**member) for member in fields["members"])
+        return GroupRecord(str(fields["uuid"]), int(fields["sequence"]), fields["created"], members)
+
+    return _read(path, parse)
+
+
+def write(path: Path, record: PoolRecord | VolumeRecord | GroupRecord) -> None:
+    """Put the record there, durably, in place of an older one. After a crash there is the one or the other."""
+    body = json.dumps({"format": _FORMAT, **asdict(record)}, indent=2).encode() + b"\n"
+    unfinished = path.with_name(path.name + ".new")
+    try:
+        with opened(str(unfinished), os.O_WRONLY | os.O_CREAT | os.O_TRUNC) as file:
+            if os.write(file, body) < len(body):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # a full filesystem takes what still fits
+            os.fsync(file)
+        unfinished.rename(path)
+    except OSError as error:
+        raise translated(error, str(path), "writing") from error
+    sync_directory(path.parent)
+
+
+def sync_directory(path: Path) -> None:
+    """Return once the entries of the directory are on stable storage."""
+    with opened(str(path), os.O_RDONLY | os.O_DIRECTORY) as directory:
+        try:
+            os.fsync(directory)
+        except OSError as error:
+            raise translated(error, str(path), "flushing") from error
+
+
+def _read(path: Path, parse: Callable[[dict[str, Any]], Record]) -> Record | None:
+    try:
+        body = path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise translated(error, str(path), "reading") from error
+    try:
+        fields = json.loads(body)
+        if fields["format"] != _FORMAT:
+            message = f"the record {path} has format {fields['format']}, and this rokctl knows format {_FORMAT}"
+            raise Refused(message, hint="use a newer rokctl")
+        return parse(fields)
+    except (ValueError, KeyError, TypeError) as error:
+        hint = "put the file back as it was, from a backup"
+        raise Damaged(f"the record {path} is not what rokctl wrote: {error}", hint=hint) from error

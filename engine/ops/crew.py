@@ -1,0 +1,102 @@
+"""A few threads that work through a stream of tasks, all stopped and joined whatever happens."""
+
+import queue
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final, Protocol, TypeVar
+
+Task = TypeVar("Task", contravariant=True)
+Work = TypeVar("Work")
+
+_PATIENCE: Final = 0.2  # seconds between looks at failures and calls of `alive`
+
+
+class Worker(Protocol[Task]):
+    """What one thread does. Both methods are called in that thread only."""
+
+    def do(self, task: Task) -> None:
+        """One task."""
+        ...
+
+    def finish(self) -> None:
+        """There are no more tasks."""
+        ...
+
+
+def employ(workers: Sequence[Worker[Work]], tasks: Iterable[Work], alive: Callable[[], None] = lambda: None) -> None:
+    """Hand the tasks, in order, to whichever worker is free; return when all are done.
+
+    The tasks are drawn in the calling thread, no further ahead than the workers can use. `alive` is called there now and
+    then. The first exception, of a worker, of the tasks, of `alive`, or a signal, stops everything and is raised.
+    """
+    crew = _Crew(workers)
+    try:
+        for task in tasks:
+            crew.hand(task, alive)
+        for _ in workers:
+            crew.hand(None, alive)
+        crew.wait(alive)
+    except BaseException:
+        crew.stop()
+        raise
+
+
+class _Crew:
+    def __init__(self, workers: Sequence[Worker[Work]]) -> None:
+        self._tasks: queue.Queue[object] = queue.Queue(maxsize=max(1, len(workers)))
+        self._failure: BaseException | None = None
+        self._stopped = False
+        self._threads = [
+            threading.Thread(target=self._run, args=(worker,), name=f"worker-{number}", daemon=True)
+            for number, worker in enumerate(workers)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def hand(self, task: object, alive: Callable[[], None]) -> None:
+        while True:
+            self._check()
+            alive()
+            try:
+                self._tasks.put(task, timeout=_PATIENCE)
+            except queue.Full:
+                continue
+            return
+
+    def wait(self, alive: Callable[[], None]) -> None:
+        for thread in self._threads:
+            while thread.is_alive():
+                thread.join(_PATIENCE)
+                self._check()
+                alive()
+        self._check()
+
+    def stop(self) -> None:
+        self._stopped = True
+        for thread in self._threads:
+            while thread.is_alive():
+                self._drain()
+                thread.join(_PATIENCE)
+
+    def _drain(self) -> None:
+        """Make room, and leave a word to end for whoever still waits for a task."""
+        try:
+            while True:
+                self._tasks.get_nowait()
+        except queue.Empty:
+            self._tasks.put(None)
+
+    def _check(self) -> None:
+        if self._failure is not None:
+            raise self._failure
+
+    def _run(self, worker: Worker[Work]) -> None:
+        try:
+            while (task := self._tasks.get()) is not None:
+                if self._stopped:
+                    return
+                worker.do(task)  # type: ignore[arg-type] # the queue holds Work or None, which the loop has excluded
+            if not self._stopped:
+                worker.finish()
+        except BaseException as error:  # noqa: BLE001 # handed to the calling thread, which raises it
+            self._failure = self._failure or error

@@ -1,0 +1,392 @@
+"""Restore a member of a version: to a volume, new or in place; to a file; or to a stream.
+
+Every chunk is compared with its id before it is written. What a volume holds already, by a snapshot of it that was itself
+pushed, is not written again.
+"""
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, closing, suppress
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Final
+
+from engine.chunk.codec import Codec
+from engine.device import blockio
+from engine.device.base import Outcome, Pool, Target, Volume
+from engine.errors import NotFound, Refused, RokError
+from engine.extent import Extent, align, between, split
+from engine.ops.crew import employ
+from engine.progress import Progress
+from engine.repo.manifest import Manifest, Member
+from engine.repo.map import BLOCK, REGION, ZEROS, Entry, hole_region, region_blocks
+from engine.repo.reader import Missing, Reader
+from engine.repo.repository import Repository
+from engine.units import format_size
+
+_STREAM_STEP: Final = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class RestoreOptions:
+    """How to restore. More workers than cores pay where the store answers slowly."""
+
+    workers: int = 2 * (os.cpu_count() or 1)
+
+
+@dataclass(frozen=True, slots=True)
+class RestoreReport:
+    """What a restore did. Bytes and seconds; `base` is the snapshot whose content was not written again."""
+
+    bucket: str
+    object: str
+    version: str
+    member: str
+    target: str
+    base: str | None
+    size: int
+    written: int
+    discarded: int
+    seconds: float
+    outcome: Outcome
+
+
+def restore_to_volume(
+    repository: Repository,
+    manifest: Manifest,
+    member: Member,
+    pool: Pool,
+    volume: str,
+    *,
+    in_place: bool,
+    options: RestoreOptions,
+    progress: Progress,
+) -> RestoreReport:
+    """Make a volume hold the member: a new one, or with `in_place` an existing one, of which only what differs is written.
+
+    A volume whose restore of this very version was interrupted is taken up again without `in_place`. Before anything is
+    touched it is known that every chunk is somewhere. Raises Refused, Busy, OutOfSpace, Missing, Failed.
+    """
+    begun = repository.clock.monotonic()
+    reader = repository.reader()
+    _require_all_chunks(reader, member)
+    existing = _find(pool, volume)
+    if existing is not None:
+        _check_destination(existing, manifest, member, in_place=in_place)
+    with ExitStack() as stack:
+        base, tasks = None, _fresh_tasks(reader, member)
+        outcome = Outcome.CREATED
+        if existing is None:
+            existing = pool.create_volume(volume, member.size).item
+            target = stack.enter_context(pool.open_target(volume))
+        else:
+            outcome = Outcome.CHANGED
+            target = stack.enter_context(pool.open_target(volume))
+            base, tasks = _in_place_tasks(repository, reader, member, pool, existing, target.size, stack)
+        pool.mark_restoring(volume, manifest.version)
+        name = f"{pool.name}/{volume}"
+        try:
+            written, discarded = _write(reader, target, member, tasks, options, progress)
+            target.flush()
+        except RokError as error:
+            error.hint = error.hint or f"{name} is incomplete; run the same restore again"
+            raise
+        pool.mark_restoring(volume, None)
+    seconds = repository.clock.monotonic() - begun
+    return _report(manifest, member, name, base, written, discarded, seconds, outcome)
+
+
+def _find(pool: Pool, volume: str) -> Volume | None:
+    try:
+        return pool.volume(volume)
+    except NotFound:
+        return None
+
+
+def _check_destination(volume: Volume, manifest: Manifest, member: Member, *, in_place: bool) -> None:
+    name = f"{volume.pool}/{volume.name}"
+    if volume.size < member.size:
+        raise Refused(
+            f"{name} has {format_size(volume.size)}, and the version needs {format_size(member.size)}",
+            hint=f"grow it with `rokctl volume resize {name} --size {member.size}`, or restore to a new volume",
+        )
+    if in_place or volume.restoring == manifest.version:
+        return
+    state = f"holds an unfinished restore of {volume.restoring}" if volume.restoring else "exists"
+    raise Refused(f"the volume {name} {state}", hint="say --in-place to overwrite it, or name a new volume")
+
+
+def _require_all_chunks(reader: Reader, member: Member) -> None:
+    """Look up every chunk before the first write: a volume is not half overwritten for a version that cannot be had."""
+    for number, reference in enumerate(reader.all_regions(member.root, member.size)):
+        for entry in reader.region(reference, number, member.size) if reference != ZEROS else ():
+            if not entry.is_hole and not reader.has(entry.chunk):
+                start = number * REGION + entry.start * BLOCK
+                raise Missing(
+                    f"chunk {entry.chunk.hex()}, bytes {start} to {start + entry.blocks * BLOCK} of {member.name}, is in no pack",
+                    hint="`rokctl repo check` shows what is hurt; nothing was touched",
+                )
+
+
+@dataclass(frozen=True, slots=True)
+class _RegionTask:
+    """One region to bring to `wanted`: entries to write, and extents of the volume to make zeros."""
+
+    region: int
+    write: Sequence[Entry]
+    discard: Sequence[Extent]
+
+
+def _fresh_tasks(reader: Reader, member: Member) -> Iterator[_RegionTask]:
+    """For a target that reads as zeros."""
+    for number, reference in enumerate(reader.all_regions(member.root, member.size)):
+        if reference != ZEROS:
+            entries = reader.region(reference, number, member.size)
+            yield _RegionTask(number, [entry for entry in entries if not entry.is_hole], ())
+
+
+def _overwrite_tasks(reader: Reader, member: Member, target_size: int) -> Iterator[_RegionTask]:
+    """For a target of which nothing is known."""
+    for number, reference in enumerate(reader.all_regions(member.root, member.size)):
+        entries = reader.region(reference, number, member.size)
+        holes = [_extent(number, entry, target_size) for entry in entries if entry.is_hole]
+        yield _RegionTask(number, [entry for entry in entries if not entry.is_hole], holes)
+    yield from _discard_beyond(member.size, target_size)
+
+
+def _discard_beyond(size: int, target_size: int) -> Iterator[_RegionTask]:
+    """A volume may be larger than the version: then its end reads as zeros."""
+    start = -(-size // BLOCK) * BLOCK
+    if start < target_size:
+        for extent in split([between(start, target_size)], REGION):
+            yield _RegionTask(extent.start // REGION, (), [extent])
+
+
+def _in_place_tasks(
+    repository: Repository,
+    reader: Reader,
+    member: Member,
+    pool: Pool,
+    volume: Volume,
+    target_size: int,
+    stack: ExitStack,
+) -> tuple[str | None, Iterator[_RegionTask]]:
+    """The difference to a snapshot of the volume that was pushed, and what changed since that snapshot; or everything."""
+    if volume.restoring is None:
+        pushed = {m.origin.snapshot_uuid: m for v in repository.versions() for m in v.members}
+        for snapshot in reversed(pool.snapshots(volume.name)):
+            base = pushed.get(snapshot.uuid)
+            if base is None or base.size > target_size:
+                continue
+            changes = pool.delta(volume.name, snapshot.name, None)
+            if changes is None:
+                break
+            stack.enter_context(closing(changes))  # type: ignore[type-var] # what delta gives can be closed
+            touched = align((change.extent for change in changes), BLOCK)
+            return snapshot.name, _difference_tasks(reader, member, base, touched, target_size)
+    return None, _overwrite_tasks(reader, member, target_size)
+
+
+def _difference_tasks(
+    reader: Reader, member: Member, base: Member, touched: Iterable[Extent], target_size: int
+) -> Iterator[_RegionTask]:
+    wanted = reader.all_regions(member.root, member.size)
+    present = reader.all_regions(base.root, base.size)
+    local = _by_region(touched)
+    changed_region, changed = next(local, (None, []))
+    for number, reference in enumerate(wanted):
+        before = next(present, ZEROS)
+        here: list[Extent] = []
+        if changed_region == number:
+            here = changed
+            changed_region, changed = next(local, (None, []))
+        same_length = region_blocks(member.size, number) == _blocks_then(base.size, number)
+        if reference == before and not here and (same_length or reference == ZEROS):
+            continue
+        old = (
+            reader.region(before, number, base.size)
+            if before != ZEROS
+            else hole_region(region_blocks(member.size, number))
+        )
+        new = reader.region(reference, number, member.size)
+        yield _difference(number, new, old, here, target_size)
+    yield from _discard_beyond(member.size, target_size)
+
+
+def _blocks_then(size: int, region: int) -> int:
+    return max(0, region_blocks(size, region))
+
+
+def _difference(
+    region: int, new: Sequence[Entry], old: Sequence[Entry], touched: Sequence[Extent], target_size: int
+) -> _RegionTask:
+    same = {(entry.start, entry.blocks, entry.chunk) for entry in old if not entry.is_hole}
+    zeros = [(entry.start, entry.start + entry.blocks) for entry in old if entry.is_hole]
+    dirty = [(e.start - region * REGION, e.end - region * REGION) for e in touched]
+
+    def unchanged(entry: Entry) -> bool:
+        start, end = entry.start * BLOCK, (entry.start + entry.blocks) * BLOCK
+        if any(first < end and last > start for first, last in dirty):
+            return False
+        if entry.is_hole:
+            return any(first <= entry.start and entry.start + entry.blocks <= last for first, last in zeros)
+        return (entry.start, entry.blocks, entry.chunk) in same
+
+    differing = [entry for entry in new if not unchanged(entry)]
+    return _RegionTask(
+        region,
+        [entry for entry in differing if not entry.is_hole],
+        [_extent(region, entry, target_size) for entry in differing if entry.is_hole],
+    )
+
+
+def _by_region(extents: Iterable[Extent]) -> Iterator[tuple[int, list[Extent]]]:
+    for region, group in groupby(split(extents, REGION), key=lambda extent: extent.start // REGION):
+        yield region, list(group)
+
+
+def _extent(region: int, entry: Entry, size: int) -> Extent:
+    """Where an entry lies in the volume; a last short block ends with the volume."""
+    start = region * REGION + entry.start * BLOCK
+    return between(start, min(start + entry.blocks * BLOCK, size))
+
+
+def _write(
+    reader: Reader,
+    target: Target,
+    member: Member,
+    tasks: Iterable[_RegionTask],
+    options: RestoreOptions,
+    progress: Progress,
+) -> tuple[int, int]:
+    crew = [_Writer(reader, target, member.size, progress) for _ in range(options.workers)]
+    progress.begin("restoring", member.data)
+    try:
+        employ(crew, tasks)
+    finally:
+        progress.end()
+    return sum(worker.written for worker in crew), sum(worker.discarded for worker in crew)
+
+
+class _Writer:
+    """One worker: brings regions of the target to what is wanted."""
+
+    def __init__(self, reader: Reader, target: Target, size: int, progress: Progress) -> None:
+        self._reader, self._target, self._size, self._progress = reader, target, size, progress
+        self._codec = Codec()
+        self.written = 0
+        self.discarded = 0
+
+    def do(self, task: _RegionTask) -> None:
+        for extent in task.discard:
+            self._target.discard(extent)
+            self.discarded += extent.length
+        for entry, body in self._reader.chunks(task.write, self._codec):
+            extent = _extent(task.region, entry, self._size)
+            self._target.write(extent.start, memoryview(body)[: extent.length])
+            self.written += extent.length
+            self._progress.advance(extent.length)
+
+    def finish(self) -> None:
+        pass
+
+
+def restore_to_file(
+    repository: Repository,
+    manifest: Manifest,
+    member: Member,
+    path: Path,
+    *,
+    options: RestoreOptions,
+    progress: Progress,
+) -> RestoreReport:
+    """Write the member to a new sparse file, which appears under its name when it is whole.
+
+    Raises Refused when something has that name.
+    """
+    begun = repository.clock.monotonic()
+    if path.exists():
+        raise Refused(f"{path} exists", hint="name a new file, or remove it first")
+    reader = repository.reader()
+    _require_all_chunks(reader, member)
+    partial = path.with_name(f".{path.name}.rokctl-{manifest.version[:8]}")
+    try:
+        with blockio.new_file(partial, member.size) as target:
+            written, _ = _write(reader, target, member, _fresh_tasks(reader, member), options, progress)
+            target.flush()
+        partial.rename(path)
+    except BaseException:
+        with suppress(FileNotFoundError):
+            partial.unlink()
+        raise
+    seconds = repository.clock.monotonic() - begun
+    return _report(manifest, member, str(path), None, written, 0, seconds, Outcome.CREATED)
+
+
+def restore_to_stream(
+    repository: Repository,
+    manifest: Manifest,
+    member: Member,
+    write: Callable[[memoryview], object],
+    *,
+    options: RestoreOptions,
+    progress: Progress,
+) -> RestoreReport:
+    """Give the member's bytes to `write` in order, zeros included. Memory: one region of 64 MiB."""
+    begun = repository.clock.monotonic()
+    reader, codec = repository.reader(), Codec()
+    _require_all_chunks(reader, member)
+    buffer = bytearray(min(REGION, region_blocks(member.size, 0) * BLOCK))
+    view = memoryview(buffer)
+    zeros = memoryview(bytes(_STREAM_STEP))
+    progress.begin("restoring", member.size)
+    try:
+        for number, reference in enumerate(reader.all_regions(member.root, member.size)):
+            length = min(REGION, member.size - number * REGION)
+            if reference == ZEROS:
+                for at in range(0, length, _STREAM_STEP):
+                    write(zeros[: min(_STREAM_STEP, length - at)])
+            else:
+                _fill(view, reader.region(reference, number, member.size), reader, codec)
+                write(view[:length])
+            progress.advance(length)
+    finally:
+        progress.end()
+    seconds = repository.clock.monotonic() - begun
+    return _report(manifest, member, "-", None, member.size, 0, seconds, Outcome.CREATED)
+
+
+def _fill(view: memoryview, entries: Sequence[Entry], reader: Reader, codec: Codec) -> None:
+    for entry in entries:
+        if entry.is_hole:
+            view[entry.start * BLOCK : (entry.start + entry.blocks) * BLOCK] = bytes(entry.blocks * BLOCK)
+    for entry, body in reader.chunks((e for e in entries if not e.is_hole), codec):
+        view[entry.start * BLOCK : (entry.start + entry.blocks) * BLOCK] = body
+
+
+def _report(
+    manifest: Manifest,
+    member: Member,
+    target: str,
+    base: str | None,
+    written: int,
+    discarded: int,
+    seconds: float,
+    outcome: Outcome,
+) -> RestoreReport:
+    if written + discarded == 0 and outcome is Outcome.CHANGED:
+        outcome = Outcome.UNCHANGED
+    return RestoreReport(
+        bucket=manifest.object.bucket,
+        object=manifest.object.name,
+        version=manifest.version,
+        member=member.name,
+        target=target,
+        base=base,
+        size=member.size,
+        written=written,
+        discarded=discarded,
+        seconds=seconds,
+        outcome=outcome,
+    )

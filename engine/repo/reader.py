@@ -1,0 +1,185 @@
+"""Reading a repository: from a version's root to verified chunks.
+
+Nothing leaves here that was not compared with its id.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from blake3 import blake3
+
+from engine.chunk.codec import Codec
+from engine.chunk.identity import chunk_id
+from engine.errors import Damaged
+from engine.repo.index import Index, Location
+from engine.repo.map import (
+    BLOCK,
+    REFERENCE,
+    ZEROS,
+    Entry,
+    decode_page,
+    decode_region,
+    decode_top,
+    hole_region,
+    page_count,
+    page_regions,
+    region_blocks,
+)
+from engine.repo.pack import PackName
+from engine.repo.seal import NONCE, Cipher, Keyring
+from engine.store.base import Buffer, NoSuchBlob, Store
+from engine.units import KIB, MIB
+
+SPAN_LIMIT: Final = 4 * MIB
+SPAN_GAP: Final = 64 * KIB
+MAP_CACHE: Final = 32 * MIB
+
+
+class Missing(Damaged):
+    """A chunk or map that a version needs is in no readable pack."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    location: Location
+    entry: Entry
+
+
+class Reader:
+    """Reads maps and chunks. Any number of threads may; each passes its own Codec."""
+
+    def __init__(self, store: Store, keyring: Keyring, index: Index) -> None:
+        self._store = store
+        self._keyring = keyring
+        self._index = index
+        self._chunk_key = keyring.subkey("chunk id")
+        self._map_key = keyring.subkey("map id")
+        self._ciphers: dict[PackName, Cipher] = {}
+        self._maps: dict[bytes, bytes] = {}
+        self._maps_size = 0
+
+    def pages(self, root: bytes, size: int) -> list[bytes]:
+        """The references of the pages of a volume of `size` bytes."""
+        count = page_count(size)
+        return [ZEROS] * count if root == ZEROS else decode_top(self._map(root, "the top map"), count)
+
+    def regions(self, page: bytes, number: int, size: int) -> list[bytes]:
+        """The references of the regions of page `number`."""
+        count = page_regions(size, number)
+        return [ZEROS] * count if page == ZEROS else decode_page(self._map(page, f"map page {number}"), count)
+
+    def region(self, reference: bytes, number: int, size: int) -> list[Entry]:
+        """The entries of region `number`."""
+        blocks = region_blocks(size, number)
+        if reference == ZEROS:
+            return hole_region(blocks)
+        return decode_region(self._map(reference, f"the map of region {number}"), blocks)
+
+    def all_regions(self, root: bytes, size: int) -> Iterator[bytes]:
+        """The references of all regions of a volume, in order."""
+        for number, page in enumerate(self.pages(root, size)):
+            yield from self.regions(page, number, size)
+
+    def _map(self, reference: bytes, what: str) -> bytes:
+        if reference in self._maps:
+            return self._maps[reference]
+        problem = f"{what} is in no pack of the repository"
+        for location in self._index.find_all(reference):
+            try:
+                sealed = self._store.get_range(location.pack.key, location.offset, location.length)
+                encoded = self._cipher(location.pack).open(reference[:NONCE], sealed)
+            except (NoSuchBlob, Damaged) as error:
+                problem = f"{what} cannot be read from pack {location.pack}: {error.message}"
+                continue
+            if blake3(encoded, key=self._map_key).digest(length=REFERENCE) == reference:
+                self._remember(reference, bytes(encoded))
+                return bytes(encoded)
+            problem = f"{what} in pack {location.pack} is not what its id says"
+        raise Missing(problem, hint="`rokctl repo check --read-data` shows what is hurt")
+
+    def _remember(self, reference: bytes, encoded: bytes) -> None:
+        if self._maps_size + len(encoded) <= MAP_CACHE:
+            self._maps_size += len(encoded)
+            self._maps[reference] = encoded
+
+    def has(self, chunk: bytes) -> bool:
+        """Does some pack hold the chunk? Its content is not looked at."""
+        return self._index.find(chunk) is not None
+
+    def chunks(self, entries: Iterable[Entry], codec: Codec) -> Iterator[tuple[Entry, Buffer]]:
+        """The content of the entries that are chunks, each as soon as it is there, in the order of the packs.
+
+        Raises Missing for a chunk that no pack gives.
+        """
+        wanted = []
+        for entry in entries:
+            location = self._index.find(entry.chunk)
+            if location is None:
+                raise Missing(
+                    f"chunk {entry.chunk.hex()} is in no pack of the repository",
+                    hint="`rokctl repo check` shows which versions are hurt",
+                )
+            wanted.append(_Wanted(location, entry))
+        wanted.sort(key=lambda one: (one.location.pack, one.location.offset))
+        for span in _spans(wanted):
+            yield from self._read_span(span, codec)
+
+    def _read_span(self, span: Sequence[_Wanted], codec: Codec) -> Iterator[tuple[Entry, Buffer]]:
+        first, last = span[0].location, span[-1].location
+        length = last.offset + last.length - first.offset
+        try:
+            sealed = memoryview(self._store.get_range(first.pack.key, first.offset, length))
+        except NoSuchBlob:
+            sealed = memoryview(b"")
+        for one in span:
+            at = one.location.offset - first.offset
+            yield one.entry, self._open(one, sealed[at : at + one.location.length], codec)
+
+    def _open(self, one: _Wanted, sealed: memoryview, codec: Codec) -> Buffer:
+        try:
+            return self._verified(one.location, one.entry, sealed, codec)
+        except Damaged as first:
+            for other in self._index.find_all(one.entry.chunk):
+                if other == one.location:
+                    continue
+                try:
+                    again = self._store.get_range(other.pack.key, other.offset, other.length)
+                    return self._verified(other, one.entry, memoryview(again), codec)
+                except (NoSuchBlob, Damaged):
+                    continue
+            raise Missing(
+                f"chunk {one.entry.chunk.hex()} in pack {one.location.pack} cannot be read: {first.message}",
+                hint="`rokctl repo check --read-data` shows which versions are hurt",
+            ) from first
+
+    def _verified(self, location: Location, entry: Entry, sealed: memoryview, codec: Codec) -> Buffer:
+        if len(sealed) != location.length:
+            raise Damaged("the pack is missing or cut short")
+        payload = self._cipher(location.pack).open(entry.chunk[:NONCE], sealed)
+        body = codec.expand(payload, location.raw, entry.blocks * BLOCK)
+        if chunk_id(self._chunk_key, body)[:REFERENCE] != entry.chunk:
+            raise Damaged("its content is not what its id says")
+        return body
+
+    def _cipher(self, pack: PackName) -> Cipher:
+        cipher = self._ciphers.get(pack)
+        if cipher is None:
+            cipher = self._ciphers[pack] = self._keyring.cipher("pack", str(pack))
+        return cipher
+
+
+def _spans(wanted: Iterable[_Wanted]) -> Iterator[list[_Wanted]]:
+    """Runs that one range read serves: of one pack, close together, and not too long."""
+    span: list[_Wanted] = []
+    for one in wanted:
+        if span:
+            first, last = span[0].location, span[-1].location
+            gap = one.location.offset - (last.offset + last.length)
+            length = one.location.offset + one.location.length - first.offset
+            if one.location.pack != first.pack or gap > SPAN_GAP or length > SPAN_LIMIT:
+                yield span
+                span = []
+        span.append(one)
+    if span:
+        yield span

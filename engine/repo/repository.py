@@ -1,0 +1,344 @@
+"""A repository: versions of objects, in chunks, in a store.
+
+`initialise` makes one, `open_repository` opens one. What is in it is listed by `versions`, found by `resolve`, read through a
+`reader` and written through a `session`.
+"""
+
+import difflib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final, TypeVar
+
+from engine.clock import Clock
+from engine.errors import Damaged, NotFound, Refused, WrongKey
+from engine.repo.descriptor import (
+    DESCRIPTOR_KEY,
+    KEYS_PREFIX,
+    Descriptor,
+    check_seal,
+    clear_master,
+    make_descriptor,
+    parse_descriptor,
+    unwrap_master,
+    wrap_master,
+)
+from engine.repo.document import open_document
+from engine.repo.index import Index
+from engine.repo.manifest import BROKEN, FORGOTTEN, TOMBSTONE_LIMIT, Manifest, open_manifest
+from engine.repo.naming import ObjectName, VersionReference
+from engine.repo.pack import PackName, parse_pack_key, read_directory
+from engine.repo.reader import Reader
+from engine.repo.seal import Entropy, Keyring
+from engine.repo.segment import PackFacts, decode_segment, facts_of
+from engine.repo.session import Purpose, Session, open_session
+from engine.store.base import Blob, BlobExists, NoSuchBlob, Store
+
+_CONNECTIONS: Final = 8
+_CONDEMNED_MAGIC: Final = b"ROKCOND\x01"
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, slots=True)
+class RepositoryStatus:
+    """A repository at a glance. Sizes in bytes."""
+
+    url: str
+    id: str
+    format: int
+    created: datetime
+    encrypted: bool
+    keys: int
+    objects: int
+    versions: int
+    packs: int
+    pack_bytes: int
+    index_segments: int
+    index_bytes: int
+    chunks: int
+    open_sessions: int
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """All versions of a repository: those that can be read, oldest first, and those that cannot, by id."""
+
+    manifests: tuple[Manifest, ...]
+    damaged: Mapping[str, Damaged]
+
+
+def initialise(store: Store, passphrase: str | None, *, clock: Clock, entropy: Entropy) -> "Repository":
+    """Make a repository in an empty store; without a passphrase it is not encrypted.
+
+    Raises Refused when something is there already, or when the store does not keep its promise of create-if-absent.
+    """
+    _refuse_occupied(store)
+    _probe_create_if_absent(store, entropy)
+    repository_id, master, created = entropy(16).hex(), entropy(32), clock.now()
+    if passphrase is not None:
+        if not passphrase:
+            raise Refused("the passphrase is empty", hint="give one, or say --no-encryption")
+        # The key stands before the descriptor: a repository that can be seen can be opened.
+        key = f"{KEYS_PREFIX}{entropy(16).hex()}"
+        store.create(key, wrap_master(master, passphrase, repository_id, created, entropy))
+    blob = make_descriptor(repository_id, created, master, encrypted=passphrase is not None)
+    try:
+        store.create(DESCRIPTOR_KEY, blob)
+    except BlobExists:
+        raise Refused(f"someone else has just created a repository at {store.url}") from None
+    descriptor = parse_descriptor(blob, store.url)
+    return Repository(store, descriptor, Keyring(master, encrypted=descriptor.encrypted), clock, entropy)
+
+
+def _refuse_occupied(store: Store) -> None:
+    for blob in store.list(""):
+        if blob.key == DESCRIPTOR_KEY:
+            parse_descriptor(store.get(DESCRIPTOR_KEY), store.url)
+            raise Refused(f"there is a repository at {store.url} already", hint="use it, or choose another place")
+        if not blob.key.startswith((KEYS_PREFIX, "probe/")):  # those may be left by an interrupted creation
+            raise Refused(
+                f"{store.url} is not empty: it holds {blob.key!r}", hint="choose an empty directory or another prefix"
+            )
+
+
+def _probe_create_if_absent(store: Store, entropy: Entropy) -> None:
+    key = f"probe/{entropy(16).hex()}"
+    store.create(key, b"first")
+    try:
+        store.create(key, b"second")
+    except BlobExists:
+        return
+    finally:
+        store.delete(key)
+    raise Refused(
+        f"the store {store.url} ignores create-if-absent (it let a second write through)",
+        hint="two nodes could overwrite each other's versions there; use another store, or upgrade this one",
+    )
+
+
+def open_repository(store: Store, ask: Callable[[], str], *, clock: Clock, entropy: Entropy) -> "Repository":
+    """Open the repository in a store. `ask` gives the passphrase, and is called only when one is needed.
+
+    Raises NotFound when nothing is there, Refused when it is of another program or too new, WrongKey, Damaged.
+    """
+    try:
+        blob = store.get(DESCRIPTOR_KEY)
+    except NoSuchBlob:
+        raise NotFound(f"there is no repository at {store.url}", hint="make one with `rokctl repo init`") from None
+    descriptor = parse_descriptor(blob, store.url)
+    master = _unlock(store, descriptor, ask()) if descriptor.encrypted else clear_master(descriptor)
+    keyring = Keyring(master, encrypted=descriptor.encrypted)
+    check_seal(descriptor, keyring, store.url)
+    return Repository(store, descriptor, keyring, clock, entropy)
+
+
+def _unlock(store: Store, descriptor: Descriptor, passphrase: str) -> bytes:
+    damaged: Damaged | None = None
+    keys = [blob.key for blob in store.list(KEYS_PREFIX)]
+    if not keys:
+        raise Damaged(f"the repository {store.url} has no key left", hint="restore a blob under 'keys/' from a copy")
+    for key in keys:
+        try:
+            return unwrap_master(store.get(key), passphrase, descriptor.id, key)
+        except WrongKey:
+            continue
+        except Damaged as error:
+            damaged = error
+    raise damaged or WrongKey(
+        f"the passphrase opens no key of the repository {store.url}", hint="check --password-file or the environment"
+    )
+
+
+class Repository:
+    """An open repository. Any number of threads and nodes may use it at once."""
+
+    def __init__(self, store: Store, descriptor: Descriptor, keyring: Keyring, clock: Clock, entropy: Entropy) -> None:
+        self.store = store
+        self.descriptor = descriptor
+        self.keyring = keyring
+        self.clock = clock
+        self.entropy = entropy
+
+    @property
+    def id(self) -> str:
+        """128 random bits, hexadecimal."""
+        return self.descriptor.id
+
+    @property
+    def url(self) -> str:
+        """Where it is, without credentials."""
+        return self.store.url
+
+    @property
+    def encrypted(self) -> bool:
+        """Is it encrypted?"""
+        return self.descriptor.encrypted
+
+    def survey(self) -> Survey:
+        """Read every manifest that is listed."""
+        listed = [blob for blob in self.store.list("versions/") if blob.size > TOMBSTONE_LIMIT]
+        read = self._map(self._open_listed, listed)
+        manifests = [entry for entry in read if isinstance(entry, Manifest)]
+        manifests.sort(key=lambda manifest: (manifest.store_time, manifest.version))
+        damaged = {
+            blob.key.removeprefix("versions/"): entry
+            for blob, entry in zip(listed, read, strict=True)
+            if isinstance(entry, Damaged)
+        }
+        return Survey(tuple(manifests), damaged)
+
+    def _open_listed(self, blob: Blob) -> Manifest | Damaged | None:
+        try:
+            return self.manifest(blob.key.removeprefix("versions/"))
+        except NotFound:
+            return None  # forgotten between the listing and now
+        except Damaged as error:
+            return error
+
+    def versions(self, bucket: str | None = None, name: str | None = None) -> list[Manifest]:
+        """The committed versions of one object, of a bucket, or of all, oldest first. Damaged ones are left to `survey`."""
+        return [
+            m for m in self.survey().manifests if bucket in (None, m.object.bucket) and name in (None, m.object.name)
+        ]
+
+    def manifest(self, version: str) -> Manifest:
+        """The manifest of a version by its full id. Raises NotFound, Damaged."""
+        try:
+            blob = self.store.get(f"versions/{version}")
+        except NoSuchBlob:
+            raise NotFound(f"there is no version {version} in {self.url}") from None
+        if blob in (BROKEN, FORGOTTEN):
+            raise NotFound(f"version {version} in {self.url} is {blob.decode()}")
+        return open_manifest(version, blob, self.keyring)
+
+    def resolve(self, reference: VersionReference) -> Manifest:
+        """The version that is meant.
+
+        Raises NotFound, with near names; Refused when a prefix fits several; Damaged when the one meant cannot be read.
+        """
+        survey = self.survey()
+        found = [manifest for manifest in survey.manifests if manifest.object == reference.object]
+        wanted = reference.version
+        if wanted is not None:
+            for version, error in survey.damaged.items():
+                if version.startswith(wanted):
+                    raise error
+        if not found:
+            hint = _near(reference.object, survey.manifests)
+            raise NotFound(f"there is no object {reference.object} in {self.url}", hint=hint)
+        if wanted is None:
+            return found[-1]
+        matching = [manifest for manifest in found if manifest.version.startswith(wanted)]
+        if not matching:
+            newest = ", ".join(manifest.version[:8] for manifest in reversed(found[-5:]))
+            raise NotFound(f"{reference.object} has no version {wanted}", hint=f"its newest versions are {newest}")
+        if len(matching) > 1:
+            raise Refused(
+                f"{len(matching)} versions of {reference.object} start with {wanted}", hint="give more of the id"
+            )
+        return matching[0]
+
+    def load_index(self) -> tuple[Index, list[PackFacts]]:
+        """The index over all packs that may be relied on, and the facts that packs state but no segment does.
+
+        In the order of rule I4: condemnations, then segments, then the packs.
+        """
+        condemned = self._condemned()
+        stated = {facts.name: facts for facts in self.index_facts()}
+        sizes = {name: size for name, size in self.pack_sizes().items() if str(name) not in condemned}
+        usable = [facts for name, facts in stated.items() if sizes.get(name) == facts.size]
+        unstated = [(name, size) for name, size in sizes.items() if name not in stated]
+        orphans = [facts for facts in self._map(self._read_facts, unstated) if facts is not None]
+        return Index([*usable, *orphans]), orphans
+
+    def _condemned(self) -> set[str]:
+        packs: set[str] = set()
+        for blob in list(self.store.list("gc/")):
+            name = blob.key.removeprefix("gc/")
+            try:
+                sealed = self.store.get(blob.key)
+            except NoSuchBlob:
+                continue  # a collector has just finished: its packs are gone, and not in the list that comes later
+            document = open_document(_CONDEMNED_MAGIC, self.keyring.cipher("gc", name), sealed, f"record {blob.key}")
+            packs.update(str(pack) for pack in document.get("packs", ()))
+        return packs
+
+    def index_facts(self) -> Iterator[PackFacts]:
+        """What all index segments state. A damaged segment is passed over: packs describe themselves."""
+        for _, facts in self.index_segments():
+            if facts is not None:
+                yield from facts
+
+    def index_segments(self) -> Iterator[tuple[str, list[PackFacts] | None]]:
+        """Each segment's name and facts; None for one that is damaged."""
+        names = [blob.key.removeprefix("index/") for blob in self.store.list("index/")]
+        return (entry for entry in self._map(self._read_segment, names) if entry is not None)
+
+    def _read_segment(self, name: str) -> tuple[str, list[PackFacts] | None] | None:
+        try:
+            return name, decode_segment(name, self.store.get(f"index/{name}"), self.keyring)
+        except NoSuchBlob:
+            return (
+                None  # consolidated between the listing and now; its facts are in a segment that was listed or in packs
+            )
+        except Damaged:
+            return name, None
+
+    def pack_sizes(self) -> dict[PackName, int]:
+        """All packs that the store lists."""
+        listed = ((parse_pack_key(blob.key), blob.size) for blob in self.store.list("pack/"))
+        return {name: size for name, size in listed if name is not None}
+
+    def _read_facts(self, pack: tuple[PackName, int]) -> PackFacts | None:
+        name, size = pack
+        try:
+            return facts_of(read_directory(name, size, lambda o, n: self.store.get_range(name.key, o, n), self.keyring))
+        except (NoSuchBlob, Damaged):
+            return None  # not to be relied on; `check` names it
+
+    def session(self, purpose: Purpose, *, threads: int, writers: int) -> AbstractContextManager[Session]:
+        """Begin to write a version, with so many upload threads, for so many writing threads."""
+        return open_session(self, purpose, threads=threads, writers=writers)
+
+    def reader(self, index: Index | None = None) -> Reader:
+        """A reader of maps and chunks, over the given index or the present one."""
+        return Reader(self.store, self.keyring, self.load_index()[0] if index is None else index)
+
+    def status(self) -> RepositoryStatus:
+        """Count what is there. Reads the listings, the index and the manifests."""
+        versions, index = self.versions(), self.load_index()[0]
+        packs, segments = self.pack_sizes(), list(self.store.list("index/"))
+        return RepositoryStatus(
+            url=self.url,
+            id=self.id,
+            format=self.descriptor.format,
+            created=self.descriptor.created,
+            encrypted=self.encrypted,
+            keys=len(list(self.store.list(KEYS_PREFIX))),
+            objects=len({manifest.object for manifest in versions}),
+            versions=len(versions),
+            packs=len(packs),
+            pack_bytes=sum(packs.values()),
+            index_segments=len(segments),
+            index_bytes=sum(blob.size for blob in segments),
+            chunks=index.chunks,
+            open_sessions=len(list(self.store.list("pending/"))),
+        )
+
+    def _map(self, call: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
+        """Call for every item, several at once: stores answer slowly, and many at a time."""
+        listed = list(items)
+        if len(listed) < 2:
+            return [call(item) for item in listed]
+        with ThreadPoolExecutor(min(_CONNECTIONS, len(listed))) as pool:
+            return list(pool.map(call, listed))
+
+
+def _near(wanted: ObjectName, manifests: Iterable[Manifest]) -> str:
+    names = sorted({str(manifest.object) for manifest in manifests})
+    near = difflib.get_close_matches(str(wanted), names, n=3)
+    return f"did you mean {' or '.join(near)}?" if near else "`rokctl version list` shows what is there"

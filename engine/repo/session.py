@@ -1,0 +1,293 @@
+"""A session: how one push writes to a repository (rok-repository(5), ORDER).
+
+    pending -> base -> gc -> index -> pack list       `open_session`
+    packs -> segment, again and again                 `writer`, `put_map`, `keep_alive`
+    versions/<id> if absent -> pending removed        `commit`
+
+Whatever happens, nothing that was sent is deleted: only collectors delete packs.
+"""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final, Protocol
+
+import numpy as np
+from blake3 import blake3
+
+from engine.clock import Clock
+from engine.errors import Failed, OutOfSpace, Refused, RokError
+from engine.repo.document import seal_document
+from engine.repo.index import Index, Location
+from engine.repo.manifest import BROKEN, FORGOTTEN, Manifest, seal_manifest
+from engine.repo.map import REFERENCE
+from engine.repo.naming import ObjectName
+from engine.repo.pack import RAW_BIT, ChunkId, PackBuilder, PackKind, PackName
+from engine.repo.seal import Entropy, Keyring
+from engine.repo.segment import ENTRY_LIMIT, PackFacts, encode_segment
+from engine.repo.upload import Uploads
+from engine.store.base import BlobExists, Buffer, Store
+from engine.units import MIB
+
+LEASE_SECONDS: Final = 30 * 60
+PACK_TARGET: Final = 16 * MIB
+SEGMENT_PACKS: Final = 64
+_MAGIC: Final = b"ROKSESS\x01"
+
+
+@dataclass(frozen=True, slots=True)
+class Purpose:
+    """What a session says of itself in its record."""
+
+    object: ObjectName
+    base: str | None
+    node: str
+
+
+class Grounds(Protocol):
+    """What a session needs of its repository."""
+
+    @property
+    def store(self) -> Store:
+        """The store."""
+        ...
+
+    @property
+    def keyring(self) -> Keyring:
+        """The keys."""
+        ...
+
+    @property
+    def clock(self) -> Clock:
+        """The node's clock."""
+        ...
+
+    @property
+    def entropy(self) -> Entropy:
+        """Random bytes."""
+        ...
+
+    def manifest(self, version: str) -> Manifest:
+        """A committed version. Raises NotFound."""
+        ...
+
+    def load_index(self) -> tuple[Index, list[PackFacts]]:
+        """The index as rule I4 has it, and the facts that no segment states yet."""
+        ...
+
+
+@contextmanager
+def open_session(grounds: Grounds, purpose: Purpose, *, threads: int, writers: int) -> "Iterator[Session]":
+    """A session for the time of the block. Left without a commit, it gives itself up."""
+    session = Session(grounds, purpose, threads=threads, writers=writers)
+    try:
+        session._open()
+        yield session
+    except BaseException:
+        session._stop()
+        session._give_up()
+        raise
+    session._stop()
+
+
+class Session:
+    """One push in progress. `writer` objects are for one thread each; the rest serves any thread."""
+
+    def __init__(self, grounds: Grounds, purpose: Purpose, *, threads: int, writers: int) -> None:
+        self._grounds = grounds
+        self._purpose = purpose
+        self.version = grounds.entropy(16).hex()
+        self.base: Manifest | None = None
+        self.index = Index([])
+        self.opened: datetime = grounds.clock.now()
+        self.stored = 0  # bytes sent, all blobs counted
+        self._threads, self._buffers = threads, writers + threads + 1
+        self._uploads: Uploads | None = None
+        self._lock = threading.Lock()
+        self._map_lock = threading.Lock()
+        self._maps: PackWriter | None = None
+        self._map_key = grounds.keyring.subkey("map id")
+        self._next_pack = 0
+        self._facts: list[PackFacts] = []
+        self._refreshed = 0.0
+        self._is_open = False
+        self._committing = False
+
+    def _open(self) -> None:
+        store = self._grounds.store
+        begun = self._grounds.clock.monotonic()
+        self._is_open = True  # from here on it may exist, even if the next call never answers
+        store.create(self._pending_key, self._record())
+        self._refreshed = begun
+        self.opened = store.stat(self._pending_key).modified
+        if self._purpose.base is not None:
+            self.base = self._grounds.manifest(self._purpose.base)  # seen committed after our record stands: I7
+        self.index, self._facts = self._grounds.load_index()
+        self._uploads = Uploads(self._send, threads=self._threads, buffers=self._buffers, size=PACK_TARGET)
+
+    @property
+    def _pending_key(self) -> str:
+        return f"pending/{self.version}"
+
+    def _record(self) -> bytes:
+        keyring, purpose = self._grounds.keyring, self._purpose
+        document = {
+            "version": self.version,
+            "kind": "push",
+            "base": purpose.base,
+            "node": purpose.node,
+            "bucket": purpose.object.bucket,
+            "object": purpose.object.name,
+            "opened": self.opened.isoformat(),
+        }
+        return seal_document(_MAGIC, keyring.cipher("pending", self.version), document, self._grounds.entropy)
+
+    def writer(self) -> "PackWriter":
+        """A writer of chunks for one thread."""
+        return PackWriter(self, PackKind.CHUNKS)
+
+    def put_map(self, encoded: bytes | None) -> bytes:
+        """Store a map unless the repository has it, and give its reference; None, all zeros, needs no map."""
+        if encoded is None:
+            return bytes(REFERENCE)
+        chunk = ChunkId(blake3(encoded, key=self._map_key).digest())
+        if self.index.claim(chunk[:REFERENCE]):
+            with self._map_lock:
+                if self._maps is None:
+                    self._maps = PackWriter(self, PackKind.MAPS)
+                self._maps.add(chunk, encoded, raw=True, blocks=0)
+        return chunk[:REFERENCE]
+
+    def keep_alive(self) -> None:
+        """To be called every few seconds: refresh the session's record in time. Raises Failed when it was too late."""
+        now = self._grounds.clock.monotonic()
+        if now - self._refreshed < LEASE_SECONDS / 4:
+            return
+        self._check_lease(now)
+        self._grounds.store.put(self._pending_key, self._record())
+        self._refreshed = now
+
+    def _check_lease(self, now: float) -> None:
+        if now - self._refreshed > LEASE_SECONDS * 3 / 4:
+            minutes = (now - self._refreshed) / 60
+            raise Failed(
+                f"the push stood still for {minutes:.0f} minutes, and its session may have been given up for dead",
+                hint="run it again; what was sent is not sent twice",
+            )
+
+    def commit(self, build: Callable[[], Manifest]) -> Manifest:
+        """Send what is left, then make the version exist. `build` is called last, when all figures are known.
+
+        Raises Failed when the session was broken by someone who took it for dead; Unknown when the store did not say.
+        """
+        uploads = self._running()
+        with self._map_lock:
+            if self._maps is not None:
+                self._maps.close()
+        uploads.drain(self.keep_alive)
+        self._write_segment()
+        self._check_lease(self._grounds.clock.monotonic())
+        manifest = build()
+        blob = seal_manifest(manifest, self._grounds.keyring, self._grounds.entropy)
+        self._committing = True
+        self._create_version(blob)
+        self._is_open = False
+        self._grounds.store.delete(self._pending_key)
+        return manifest
+
+    def _create_version(self, blob: bytes) -> None:
+        store, key = self._grounds.store, f"versions/{self.version}"
+        try:
+            store.create(key, blob)
+        except (Refused, OutOfSpace):
+            self._committing = False  # the store said no: it is certain that nothing was committed
+            raise
+        except BlobExists:
+            # Either an earlier try of ours landed and its answer was lost, or the session was broken: ask.
+            found = store.get(key)
+            if found != blob:
+                word = found.decode("ascii", "replace") if found in (BROKEN, FORGOTTEN) else "something else"
+                raise Failed(
+                    f"version {self.version} was not committed: its session was found {word}",
+                    hint="run the push again; what was sent is not sent twice",
+                ) from None
+
+    def _give_up(self) -> None:
+        """End the session by the tombstone that a collector would write. Where the outcome of a commit is unknown, do nothing."""
+        if not self._is_open or self._committing:
+            return
+        store = self._grounds.store
+        with suppress(RokError):  # the error that ended the push matters more; a collector ends what stays open
+            with suppress(BlobExists):
+                store.create(f"versions/{self.version}", BROKEN)
+            store.delete(self._pending_key)
+        self._is_open = False
+
+    def _stop(self) -> None:
+        if self._uploads is not None:
+            self._uploads.stop()
+
+    def _running(self) -> Uploads:
+        assert self._uploads is not None, "the session is not open"
+        return self._uploads
+
+    def _new_pack(self, kind: PackKind) -> PackBuilder:
+        buffer = self._running().acquire()
+        with self._lock:
+            number = self._next_pack
+            self._next_pack += 1
+        return PackBuilder(PackName(self.version, number), kind, buffer, self._grounds.keyring, self._grounds.entropy)
+
+    def _send(self, pack: PackBuilder, blob: memoryview) -> None:
+        self._grounds.store.create(pack.name.key, blob)
+        lengths = np.array([r.length | (RAW_BIT if r.raw else 0) for r in pack.records], dtype=np.uint32)
+        prefixes = b"".join(record.chunk[:REFERENCE] for record in pack.records)
+        facts = PackFacts(pack.name, pack.kind, len(blob), prefixes, lengths)
+        for record in pack.records:
+            self.index.add(record.chunk[:REFERENCE], Location(pack.name, record.offset, record.length, record.raw))
+        with self._lock:
+            self.stored += len(blob)
+            self._facts.append(facts)
+            due = len(self._facts) >= SEGMENT_PACKS
+        if due:
+            self._write_segment()
+
+    def _write_segment(self) -> None:
+        """State the facts about the packs sent so far, so that a later push finds them even if this one dies."""
+        with self._lock:
+            facts, self._facts = self._facts, []
+        while facts:
+            batch, entries = [], 0
+            while facts and entries + facts[-1].entries <= ENTRY_LIMIT:
+                entries += facts[-1].entries
+                batch.append(facts.pop())
+            name = self._grounds.entropy(16).hex()
+            blob = encode_segment(name, batch, self._grounds.keyring, self._grounds.entropy)
+            self._grounds.store.create(f"index/{name}", blob)
+            with self._lock:
+                self.stored += len(blob)
+
+
+class PackWriter:
+    """Fills packs of one kind, one after the other, and hands them to the uploads."""
+
+    def __init__(self, session: Session, kind: PackKind) -> None:
+        self._session = session
+        self._kind = kind
+        self._pack: PackBuilder | None = None
+
+    def add(self, chunk: ChunkId, payload: Buffer, *, raw: bool, blocks: int) -> None:
+        """Store a chunk that this thread has claimed."""
+        if self._pack is not None and not self._pack.fits(len(payload)):
+            self.close()
+        if self._pack is None:
+            self._pack = self._session._new_pack(self._kind)
+        self._pack.add(chunk, payload, raw=raw, blocks=blocks)
+
+    def close(self) -> None:
+        """Send the last pack. The writer may be used again."""
+        if self._pack is not None:
+            self._session._running().submit(self._pack)
+            self._pack = None

@@ -1,0 +1,88 @@
+"""Uploading packs in the background, through a fixed number of buffers, so that memory is bounded and sending overlaps work."""
+
+import queue
+import threading
+from collections.abc import Callable
+from typing import Final
+
+from engine.repo.pack import PackBuilder
+
+_PATIENCE: Final = 0.2  # seconds between looks at whether the others have failed
+
+
+class Uploads:
+    """A few threads that send finished packs.
+
+    `send` is called with each pack and its blob. The first exception it raises is raised again by every later call here.
+    """
+
+    def __init__(
+        self, send: Callable[[PackBuilder, memoryview], None], *, threads: int, buffers: int, size: int
+    ) -> None:
+        self._send = send
+        self._size = size
+        self._free: queue.SimpleQueue[bytearray | None] = queue.SimpleQueue()
+        for _ in range(buffers):
+            self._free.put(None)  # made when first needed: a small push takes little memory
+        self._waiting: queue.SimpleQueue[PackBuilder | None] = queue.SimpleQueue()
+        self._pending = 0
+        self._idle = threading.Condition()
+        self._failure: BaseException | None = None
+        self._threads = [threading.Thread(target=self._run, name=f"upload-{n}", daemon=True) for n in range(threads)]
+        for thread in self._threads:
+            thread.start()
+
+    def acquire(self) -> bytearray:
+        """A buffer to fill; waits until one is free."""
+        while True:
+            self._raise_failure()
+            try:
+                buffer = self._free.get(timeout=_PATIENCE)
+            except queue.Empty:
+                continue
+            return bytearray(self._size) if buffer is None else buffer
+
+    def submit(self, pack: PackBuilder) -> None:
+        """Send a pack; its buffer is free again afterwards. There are no more packs than buffers, so this does not wait."""
+        self._raise_failure()
+        with self._idle:
+            self._pending += 1
+        self._waiting.put(pack)
+
+    def drain(self, alive: Callable[[], None]) -> None:
+        """Wait until everything submitted is sent, calling `alive` now and then."""
+        while True:
+            with self._idle:
+                if self._pending == 0 or self._failure is not None:
+                    break
+                self._idle.wait(_PATIENCE)
+            alive()
+        self._raise_failure()
+
+    def stop(self) -> None:
+        """End the threads; what has not begun to be sent is dropped."""
+        with self._idle:
+            if self._failure is None:
+                self._failure = RuntimeError("the uploads were stopped")
+        for _ in self._threads:
+            self._waiting.put(None)
+        for thread in self._threads:
+            thread.join()
+
+    def _raise_failure(self) -> None:
+        if self._failure is not None:
+            raise self._failure
+
+    def _run(self) -> None:
+        while (pack := self._waiting.get()) is not None:
+            try:
+                if self._failure is None:
+                    self._send(pack, pack.finish())
+            except BaseException as error:  # noqa: BLE001 # handed to the thread that waits; nothing is lost
+                with self._idle:
+                    self._failure = self._failure or error
+            finally:
+                self._free.put(pack.buffer)
+                with self._idle:
+                    self._pending -= 1
+                    self._idle.notify_all()
