@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from engine.device.base import Made, PoolStatus
-from engine.errors import Refused
+from engine.errors import DoneInPart, Refused
 from engine.units import parse_size
 from rokctl.options import DryRunOption, PoolArgument, command, noun
 from rokctl.render import Amount, plain
@@ -53,7 +53,7 @@ def create(
         return
     from engine.device import lvm
 
-    session.pools.check_free(pool)
+    _refuse_directory_pool(session, pool)
     if device:
         _made(session, lvm.create_pool(pool, tuple(device), size=size, wipe=wipe))
     elif volume_group is not None and size is not None:
@@ -72,6 +72,14 @@ def _refuse_pointless(place: str, *, size: int | None, wipe: bool) -> None:
         raise Refused(f"--wipe means nothing with {place}", hint="leave --wipe out")
 
 
+def _refuse_directory_pool(session: Session, name: str) -> None:
+    """LVM pools know of each other's names through LVM; of directory pools they know nothing."""
+    for pool in session.pools.all():
+        status = pool.status()
+        if status.name == name and status.kind == "directory":
+            raise Refused(f"pool {name} exists already, at {status.location}", hint="choose another name")
+
+
 def _made(session: Session, made: "Made[Pool]") -> None:
     status = made.item.status()
     sentence = f"pool {status.name} in {status.location}: {made.outcome.value}"
@@ -81,8 +89,9 @@ def _made(session: Session, made: "Made[Pool]") -> None:
 @command(app, "list")
 def list_pools(session: Session) -> None:
     """List the pools of this node."""
+    pools = session.pools.all()
     session.output.listing(
-        [pool.status() for pool in session.pools.all()],
+        [pool.status() for pool in pools],
         {
             "POOL": lambda status: status.name,
             "KIND": lambda status: status.kind,
@@ -93,6 +102,11 @@ def list_pools(session: Session) -> None:
         },
         _record,
     )
+    if missing := sorted({*session.pools.names()} - {pool.name for pool in pools}):
+        raise DoneInPart(
+            f"not there now: {', '.join(f'pool {name}' for name in missing)}",
+            hint=f"see `rokctl pool show {missing[0]}`",
+        )
 
 
 @command(app, "show")

@@ -95,7 +95,7 @@ class Session:
         from engine.device.lvm import find_pools
         from engine.device.pools import Pools
 
-        return Pools(self.state_directory, finders=(find_pools,))
+        return Pools(self.state_directory, self.world.clock, self.world.entropy, finders=(find_pools,))
 
     def snapshot(self, name: "SnapshotName") -> "tuple[Pool, Snapshot]":
         """A snapshot and the pool that holds it. Raises NotFound."""
