@@ -51,15 +51,15 @@ def create(
     if directory is not None:
         _made(session, session.pools.create_directory(pool, directory.absolute()))
         return
-    from engine.device import lvm
+    from engine.device import lvmcreate
 
     _refuse_directory_pool(session, pool)
     if device:
-        _made(session, lvm.create_pool(pool, tuple(device), size=size, wipe=wipe))
+        _made(session, lvmcreate.create_pool(pool, tuple(device), size=size, wipe=wipe))
     elif volume_group is not None and size is not None:
-        _made(session, lvm.create_pool_in_group(pool, volume_group, size))
+        _made(session, lvmcreate.create_pool_in_group(pool, volume_group, size))
     elif adopt is not None:
-        _made(session, lvm.adopt_pool(pool, adopt))
+        _made(session, lvmcreate.adopt_pool(pool, adopt))
 
 
 def _refuse_pointless(place: str, *, size: int | None, wipe: bool) -> None:

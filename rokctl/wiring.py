@@ -6,7 +6,7 @@ functions that need it, because most commands do not, and the start-up is part o
 
 import os
 import socket
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from functools import cached_property
@@ -92,10 +92,9 @@ class Session:
     @cached_property
     def pools(self) -> "Pools":
         """The pools of this node."""
-        from engine.device.lvm import find_pools
         from engine.device.pools import Pools
 
-        return Pools(self.state_directory, self.world.clock, self.world.entropy, finders=(find_pools,))
+        return Pools(self.state_directory, self.world.clock, self.world.entropy, finders=(_lvm_pools,))
 
     def snapshot(self, name: "SnapshotName") -> "tuple[Pool, Snapshot]":
         """A snapshot and the pool that holds it. Raises NotFound."""
@@ -178,6 +177,13 @@ def this_world(environment: Mapping[str, str]) -> World:
     from engine.clock import SystemClock
 
     return World(environment, SystemClock(), os.urandom, os.geteuid() == 0)
+
+
+def _lvm_pools() -> "Sequence[Pool]":
+    """Those that LVM knows; asked only where no directory pool will do."""
+    from engine.device.lvm import find_pools
+
+    return find_pools()
 
 
 def settings(**values: Any) -> dict[str, Any]:
