@@ -80,6 +80,17 @@ def hold_exclusively(file: int, path: str) -> None:
         raise NotFound(f"{path} was removed while it was opened")
 
 
+@contextmanager
+def new_file(path: str, size: int) -> Iterator[Target]:
+    """Make a sparse file of `size` bytes and open it to write. Raises Refused when something has that name."""
+    with opened(path, os.O_RDWR | os.O_CREAT | os.O_EXCL) as file:
+        try:
+            os.ftruncate(file, size)
+        except OSError as error:
+            raise translated(error, path, f"making {size} bytes of room") from error
+        yield _FileTarget(file, path)
+
+
 def data_extents(file: int, path: str, size: int) -> Iterator[Extent]:
     """Where an open file may hold anything but zeros, by SEEK_DATA and SEEK_HOLE: a normal sequence, inside `size`.
 

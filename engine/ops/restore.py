@@ -312,7 +312,7 @@ def restore_to_file(
     _require_all_chunks(reader, member)
     partial = path.with_name(f".{path.name}.rokctl-{manifest.version[:8]}")
     try:
-        with blockio.new_file(partial, member.size) as target:
+        with blockio.new_file(str(partial), member.size) as target:
             written, _ = _write(reader, target, member, _fresh_tasks(reader, member), options, progress)
             target.flush()
         partial.rename(path)

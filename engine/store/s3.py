@@ -60,6 +60,7 @@ def open_s3(
     ca: str | None = None,
     storage_class: str | None = None,
     connections: int = 32,
+    page_size: int = 1000,
 ) -> "S3Store":
     """The store under `prefix` of a bucket. Nothing is sent yet.
 
@@ -93,7 +94,7 @@ def open_s3(
         )
     except (BotoCoreError, ValueError) as error:
         raise Refused(f"cannot open {url}: {error}", hint="check the profile, the region and the endpoint") from error
-    return S3Store(client, bucket, prefix, url=url, storage_class=storage_class)
+    return S3Store(client, bucket, prefix, url=url, storage_class=storage_class, page_size=page_size)
 
 
 class S3Store:

@@ -1,0 +1,49 @@
+"""What all tests share: real servers, one of each per test process, started when first asked for."""
+
+import os
+from collections.abc import Iterator
+
+import boto3
+import pytest
+from botocore.config import Config
+
+from tests.servers import Server, ServerMissing, start_seaweedfs
+
+
+@pytest.fixture(scope="session")
+def seaweedfs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A running SeaweedFS. Tests that ask for it are marked `s3`, and skipped where it is missing, but not in CI."""
+    try:
+        server = start_seaweedfs(tmp_path_factory.mktemp("seaweedfs"))
+    except ServerMissing as missing:
+        if os.environ.get("CI") == "true":
+            pytest.fail(str(missing))
+        pytest.skip(str(missing))
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def s3_bucket(seaweedfs: Server) -> str:
+    """The name of a bucket of that server. Whoever uses it keeps to a prefix of its own."""
+    client = boto3.client(
+        "s3",
+        endpoint_url=seaweedfs.endpoint,
+        aws_access_key_id=seaweedfs.access_key,
+        aws_secret_access_key=seaweedfs.secret_key,
+        region_name="us-east-1",
+        config=Config(s3={"addressing_style": "path"}),
+    )
+    client.create_bucket(Bucket="tests")
+    client.close()
+    return "tests"
+
+
+@pytest.fixture
+def s3_environment(seaweedfs: Server, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """The environment in which boto3 is that server's user, and no other."""
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    for name, value in seaweedfs.environment.items():
+        monkeypatch.setenv(name, value)
+    return seaweedfs.environment

@@ -1,0 +1,74 @@
+"""Repositories, pools and versions for tests: what several test files build their stories from."""
+
+from engine.device.sim import SimPool
+from engine.extent import Extent
+from engine.ops.push import PushOptions, push
+from engine.ops.restore import RestoreOptions, restore_to_volume
+from engine.progress import Silent
+from engine.repo.check import check
+from engine.repo.naming import ObjectName
+from engine.repo.repository import initialise, open_repository
+from engine.units import GIB
+from tests.counting_entropy import CountingEntropy
+from tests.manual_clock import ManualClock
+
+PASSPHRASE = "correct horse"
+OBJECT = ObjectName("bucket", "object")
+
+
+def new_repository(store, *, encrypted=False, seed=0, clock=None):
+    """Unencrypted unless asked: the key derivation takes a fifth of a second."""
+    passphrase = PASSPHRASE if encrypted else None
+    return initialise(store, passphrase, clock=clock or ManualClock(), entropy=CountingEntropy(seed))
+
+
+def reopen(store, *, seed=1, clock=None):
+    return open_repository(store, lambda: PASSPHRASE, clock=clock or ManualClock(), entropy=CountingEntropy(seed))
+
+
+def new_pool(name="pool", clock=None):
+    return SimPool(name, 4 * GIB, clock or ManualClock())
+
+
+def write(pool, volume, *pieces):
+    with pool.open_target(volume) as target:
+        for offset, body in pieces:
+            target.write(offset, body)
+
+
+def discard(pool, volume, offset, length):
+    with pool.open_target(volume) as target:
+        target.discard(Extent(offset, length))
+
+
+def snapshot(pool, name, *volumes):
+    return [(pool, made.item) for made in pool.create_snapshots(dict.fromkeys(volumes, name))]
+
+
+def push_snapshots(repository, snapshots, destination=OBJECT, **options):
+    options = PushOptions(**{"workers": 2, **options})
+    return push(repository, snapshots, destination, options, node="node", tool="test", progress=Silent())
+
+
+def restore(repository, manifest, pool, volume, *, member=None, in_place=False):
+    return restore_to_volume(
+        repository,
+        manifest,
+        manifest.member(member),
+        pool,
+        volume,
+        in_place=in_place,
+        options=RestoreOptions(workers=2),
+        progress=Silent(),
+    )
+
+
+def content(pool, volume, name=None):
+    with pool.open_source(volume, name) as source:
+        body = bytearray(source.size)
+        source.read_into(0, memoryview(body))
+        return bytes(body)
+
+
+def findings(repository, *, read_data=True):
+    return check(repository, read_data=read_data, progress=Silent()).findings
