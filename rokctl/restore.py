@@ -71,6 +71,6 @@ def _report(session: Session, report: "RestoreReport") -> None:
     start = f"from {report.base}, " if report.base else ""
     sentence = (
         f"{report.target}: {report.outcome.value}, {report.bucket}/{report.object}@{report.version} ({start}"
-        f"{format_size(report.written)} written, {format_size(report.fetched)} fetched, {report.seconds:.1f} s)"
+        f"{format_size(report.written)} written, {format_size(report.discarded)} discarded, {report.seconds:.1f} s)"
     )
     session.output.result(sentence, report)

@@ -7,16 +7,17 @@ functions that need it, because most commands do not, and the start-up is part o
 import os
 import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from engine.clock import Clock
 from engine.config import Config, override, read_config
 from engine.errors import Refused
 from engine.progress import Progress
+from engine.store.retry import Patience
 from rokctl import VERSION
 from rokctl.render import Output
 
@@ -28,6 +29,10 @@ if TYPE_CHECKING:
     from engine.rate import RateLimit
     from engine.store.base import Store
     from rokctl.names import SnapshotName
+
+
+# Who waits at a terminal is to learn within seconds that a store does not answer; work that is under way has more patience.
+FIRST_CONTACT: Final = Patience(attempts=4)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +109,8 @@ class Session:
     @contextmanager
     def store(self, *, create: bool = False, limit_upload: int | None = None) -> "Iterator[Store]":
         """The store of the configured repository, patient and held to the rates, until the end of the `with`."""
+        from engine.repo.descriptor import DESCRIPTOR_KEY
+        from engine.store.base import NoSuchBlob
         from engine.store.retry import Retrying
         from engine.store.url import open_store
 
@@ -117,6 +124,8 @@ class Session:
                 from engine.store.throttle import Throttled
 
                 store = Throttled(store, upload=upload, download=None)
+            with suppress(NoSuchBlob):
+                Retrying(store, clock, self.world.entropy, FIRST_CONTACT).stat(DESCRIPTOR_KEY)
             yield Retrying(store, clock, self.world.entropy)
         finally:
             store.close()
