@@ -6,7 +6,7 @@ extent; XFS and btrfs do, and mark the extents for which they cannot (`linux/fie
 """
 
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -42,7 +42,7 @@ class Page:
     end: int
 
 
-def changes(old: int, new: int, old_size: int, new_size: int, *, path: str) -> Iterator[Change]:
+def changes(old: int, new: int, old_size: int, new_size: int, *, path: str) -> Generator[Change, None, None]:
     """What changed from the open file `old` to `new`, as `Pool.delta` promises it. `path` names them in errors.
 
     Memory is bounded: the files are compared page by page. A defragmenter may move blocks between the two looks and put
@@ -98,7 +98,7 @@ def read_page(file: int, position: int, end: int, *, path: str, limit: int = _PA
     return Page(mapped, min(reached, end) if count == limit else end)
 
 
-def _changes_of_pages(old: int, new: int, old_size: int, new_size: int, path: str) -> Iterator[Change]:
+def _changes_of_pages(old: int, new: int, old_size: int, new_size: int, path: str) -> Generator[Change, None, None]:
     position = 0
     while position < new_size:
         before = read_page(old, position, new_size, path=path)
