@@ -10,11 +10,10 @@ from rokctl.lock import exclusive
 from rokctl.wiring import Session, settings
 
 if TYPE_CHECKING:
-    from engine.ops.push import PushOptions
-    from engine.repo.repository import Repository
-
     from engine.device.base import Pool, Snapshot
+    from engine.ops.push import PushOptions
     from engine.repo.naming import ObjectName
+    from engine.repo.repository import Repository
     from rokctl.names import SnapshotName, VolumeName
 
 

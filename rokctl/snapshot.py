@@ -1,13 +1,14 @@
 """`rokctl snapshot`: create, list, show, remove, diff and push snapshots."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperCommand
 
-from engine.device.base import Made, Pool, Snapshot
+from engine.device.base import Change, Made, Pool, Snapshot
 from engine.errors import Refused
+from engine.units import format_size
 from rokctl.names import SnapshotName, VolumeName, name_by_time, parse_snapshot
 from rokctl.options import (
     CompressionOption,
@@ -28,9 +29,6 @@ from rokctl.options import (
 from rokctl.push import PushFlags, choose_destination, open_push
 from rokctl.render import Amount, plain
 from rokctl.wiring import Session
-
-if TYPE_CHECKING:
-    pass
 
 app = noun("Snapshots of volumes, on this node; and their way into a repository.")
 
@@ -172,10 +170,21 @@ def diff(
 
     if (old.pool, old.volume) != (new.pool, new.volume):
         raise Refused(f"{old} and {new} are of different volumes", hint="name two snapshots of one volume")
-    pool = session.pools.open(old.pool)
-    with session.progress() as progress:
-        report = snapshot_diff(pool, old.volume, old.snapshot, new.snapshot, progress=progress)
-    _show_diff(session, report)
+    pool, output = session.pools.open(old.pool), session.output
+    listen = (lambda change: output.result("", _change(change))) if output.as_json else (lambda _: None)
+    report = snapshot_diff(pool, old.volume, old.snapshot, new.snapshot, listen=listen)
+    output.sheet(
+        {"pool": old.pool, **plain(report)},
+        {
+            "changed": f"{format_size(report.changed)} in {report.changed_extents} extents",
+            "holes": f"{format_size(report.holes)} in {report.hole_extents} extents",
+            "found by": "reading and comparing both" if report.was_read else "the pool's own records",
+        },
+    )
+
+
+def _change(change: Change) -> dict[str, object]:
+    return {"start": change.extent.start, "length": change.extent.length, "kind": change.kind}
 
 
 @command(app, "push")

@@ -1,14 +1,16 @@
 """`rokctl volume`: create, list, show, resize, remove, clone and import volumes."""
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from engine.device.base import Made, Pool, Volume, check_size
+from engine.device.base import Made, Outcome, Pool, Volume, check_size
 from engine.errors import Refused
-from engine.units import format_size
+from engine.units import format_size, parse_size
 from rokctl.names import SnapshotName, VolumeName, parse_volume
 from rokctl.options import (
     DryRunOption,
@@ -21,6 +23,9 @@ from rokctl.options import (
 )
 from rokctl.render import Amount, plain
 from rokctl.wiring import Session
+
+if TYPE_CHECKING:
+    from engine.ops.volume import Stream
 
 app = noun("Volumes: block devices in a pool.")
 
@@ -131,15 +136,36 @@ def import_file(
     session: Session,
     volume: VolumeArgument,
     file: Annotated[str, typer.Argument(metavar="FILE", help="What the volume is to hold; - is standard input.")],
+    size: Annotated[
+        int | None,
+        typer.Option("--size", parser=parse_size, metavar="SIZE", help="With -: how many bytes must arrive."),
+    ] = None,
 ) -> None:
     """Make a volume that holds what a file holds, byte by byte."""
     from engine.ops.volume import import_volume
 
-    source: Any = sys.stdin.buffer if file == "-" else Path(file)
+    if size is not None and file != "-":
+        raise Refused("--size means nothing with a file, which has its own", hint="leave --size out")
     pool = session.pools.open(volume.pool)
-    with session.progress() as progress:
-        report = import_volume(pool, volume.volume, source, progress=progress)
-    session.output.result(f"volume {volume}: created from {file} ({format_size(report.size)})", report)
+    with _origin(session, file, size) as origin, session.progress() as progress:
+        report = import_volume(pool, volume.volume, origin, progress=progress)
+    made = report.volume
+    sentence = f"volume {volume} ({format_size(made.size)}): created, {format_size(report.written)} written"
+    session.output.result(sentence, {"outcome": Outcome.CREATED, "written": report.written, **plain(made)})
+
+
+@contextmanager
+def _origin(session: Session, file: str, size: int | None) -> "Iterator[Path | Stream]":
+    """Where the bytes come from. A pipe does not tell how many there are: unless that was said, it is kept in a file first."""
+    from engine.ops.volume import Stream, spooled
+
+    if file != "-":
+        yield Path(file)
+    elif size is not None:
+        yield Stream(sys.stdin.buffer, size)
+    else:
+        with spooled(sys.stdin.buffer, session.state_directory / "spool") as spool:
+            yield spool
 
 
 def _made(session: Session, pool: Pool, name: VolumeName, made: Made[Volume]) -> None:

@@ -22,11 +22,10 @@ from rokctl import VERSION
 from rokctl.render import Output
 
 if TYPE_CHECKING:
-    from engine.device.pools import Pools
-    from engine.repo.repository import Repository
-
     from engine.device.base import Pool, Snapshot
+    from engine.device.pools import Pools
     from engine.rate import RateLimit
+    from engine.repo.repository import Repository
     from engine.store.base import Store
     from rokctl.names import SnapshotName
 

@@ -1,6 +1,8 @@
 """Pools, volumes and snapshots from the command line, on a directory pool."""
 
+import io
 import json
+from pathlib import Path
 
 import pytest
 
@@ -39,7 +41,8 @@ def test_a_volume_lives_its_life(rokctl, pool):
 
 
 def test_a_volume_larger_than_the_pool_is_allowed_and_said(rokctl, pool):
-    ran = rokctl("volume", "create", "p/huge", "--size", "900P")
+    size = 2 * rokctl("pool", "show", "p", "--json").records[0]["data_size"] // 512 * 512
+    ran = rokctl("volume", "create", "p/huge", "--size", size)
     assert ran.code == 0
     assert "larger than the pool" in ran.err
 
@@ -74,24 +77,40 @@ def test_a_file_becomes_a_volume_and_its_zeros_take_no_room(rokctl, pool, tmp_pa
     (tmp_path / "file").write_bytes(b"x" * 4096 + bytes(1 << 20) + b"y" * 4096)
     record = rokctl("volume", "import", "p/w", tmp_path / "file", "--json").records[0]
     assert record["size"] == (1 << 20) + 8192
+    assert record["written"] < 1 << 20
     shown = rokctl("volume", "show", "p/w", "--json").records[0]
-    with open(shown["path"], "rb") as volume:
-        assert volume.read() == (tmp_path / "file").read_bytes()
+    assert Path(shown["path"]).read_bytes() == (tmp_path / "file").read_bytes()
+
+
+@pytest.mark.parametrize("size", [(), ("--size", "64K")], ids=["of unknown size", "of a size that was said"])
+def test_what_comes_in_a_pipe_becomes_a_volume(rokctl, pool, monkeypatch, world, size):
+    body = b"x" * 4096 + bytes(57344) + b"y" * 4096
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(body)))
+    assert rokctl("volume", "import", "p/w", "-", *size).code == 0
+    shown = rokctl("volume", "show", "p/w", "--json").records[0]
+    assert Path(shown["path"]).read_bytes() == body
+    assert not [*Path(world["ROKCTL_STATE_DIR"]).glob("spool/*")]
+
+
+def test_a_pipe_that_ends_too_soon_makes_no_volume_that_can_be_used(rokctl, pool, monkeypatch):
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"x" * 4096)))
+    assert rokctl("volume", "import", "p/w", "-", "--size", "8K").code == 1
+    assert rokctl("snapshot", "create", "p/w").code == 2
 
 
 def test_a_diff_counts_extents_and_bytes_and_lists_them_for_scripts(rokctl, pool):
     rokctl("snapshot", "create", "p/v@a")
     path = rokctl("volume", "show", "p/v", "--json").records[0]["path"]
-    with open(path, "r+b") as volume:
+    with Path(path).open("r+b") as volume:
         volume.seek(65536)
         volume.write(b"changed")
     rokctl("snapshot", "create", "p/v@b")
-    assert "changed" in rokctl("snapshot", "diff", "p/v@a", "p/v@b").out
+    assert rokctl("snapshot", "diff", "p/v@a", "p/v@b").out.startswith("changed   4.00 KiB in 1 extents")
     *extents, total = rokctl("snapshot", "diff", "p/v@a", "p/v@b", "--json").records
     changed = [extent for extent in extents if extent["kind"] == "changed"]
     assert any(extent["start"] <= 65536 < extent["start"] + extent["length"] for extent in changed)
-    assert total["changed_bytes"] == sum(extent["length"] for extent in changed)
-    assert total["changed_count"] == len(changed)
+    assert total["changed"] == sum(extent["length"] for extent in changed)
+    assert total["changed_extents"] == len(changed)
 
 
 def test_quiet_says_nothing_when_all_is_well(rokctl, pool):
@@ -148,7 +167,8 @@ BAD = {
     "volumes of two pools": ["snapshot", "create", "p/v", "q/v"],
     "a clone into another pool": ["volume", "clone", "p/v@a", "q/w"],
     "a diff of two volumes": ["snapshot", "diff", "p/v@a", "p/w@a"],
-    "an existing volume imported over": ["volume", "import", "p/v", "/dev/null"],
+    "an import of nothing": ["volume", "import", "p/n", "/dev/null"],
+    "a size for a file": ["volume", "import", "p/n", "/dev/null", "--size", "1M"],
 }
 
 
@@ -190,8 +210,6 @@ def test_a_misspelt_name_is_answered_with_the_near_one(rokctl, pool):
 
 
 def test_a_unit_file_runs_a_command_that_exists(rokctl):
-    from pathlib import Path
-
     unit = (Path(__file__).parents[2] / "config" / "rokctl-push@.service").read_text(encoding="utf-8")
     [line] = [line for line in unit.splitlines() if line.startswith("ExecStart=rokctl ")]
     words = line.removeprefix("ExecStart=rokctl ").replace("%I", "fast/db").split()

@@ -14,7 +14,7 @@ MIB = 1 << 20
 
 
 def fill(path: str, offset: int, size: int, seed: int) -> None:
-    with open(path, "r+b") as volume:
+    with Path(path).open("r+b") as volume:
         volume.seek(offset)
         volume.write(random.Random(seed).randbytes(size))
 
@@ -78,7 +78,19 @@ def test_the_whole_story(rokctl, encrypted, tmp_path):
 
 def test_a_push_ends_with_the_object_that_scripts_rely_on(rokctl, node):
     record = rokctl("snapshot", "create", "p/v", "--push", "--json").records[-1]
-    promised = "bucket object version base size data read stored chunks new_chunks seconds".split()
+    promised = [
+        "bucket",
+        "object",
+        "version",
+        "base",
+        "size",
+        "data",
+        "read",
+        "stored",
+        "chunks",
+        "new_chunks",
+        "seconds",
+    ]
     assert [name for name in record if name in promised] == promised
     numbers = ("size", "data", "read", "stored", "chunks", "new_chunks")
     assert all(type(record[name]) is int for name in numbers)
