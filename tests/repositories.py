@@ -12,6 +12,17 @@ from engine.units import GIB
 from tests.counting_entropy import CountingEntropy
 from tests.manual_clock import ManualClock
 
+
+class TickingClock(ManualClock):
+    """A clock by which no two moments are the same."""
+
+    def now(self):
+        self.advance(0.001)
+        return super().now()
+
+
+CLOCK = TickingClock()
+
 PASSPHRASE = "correct horse"
 OBJECT = ObjectName("bucket", "object")
 
@@ -19,15 +30,15 @@ OBJECT = ObjectName("bucket", "object")
 def new_repository(store, *, encrypted=False, seed=0, clock=None):
     """Unencrypted unless asked: the key derivation takes a fifth of a second."""
     passphrase = PASSPHRASE if encrypted else None
-    return initialise(store, passphrase, clock=clock or ManualClock(), entropy=CountingEntropy(seed))
+    return initialise(store, passphrase, clock=clock or CLOCK, entropy=CountingEntropy(seed))
 
 
 def reopen(store, *, seed=1, clock=None):
-    return open_repository(store, lambda: PASSPHRASE, clock=clock or ManualClock(), entropy=CountingEntropy(seed))
+    return open_repository(store, lambda: PASSPHRASE, clock=clock or CLOCK, entropy=CountingEntropy(seed))
 
 
 def new_pool(name="pool", clock=None):
-    return SimPool(name, 4 * GIB, clock or ManualClock())
+    return SimPool(name, 4 * GIB, clock or CLOCK)
 
 
 def write(pool, volume, *pieces):

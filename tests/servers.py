@@ -33,6 +33,7 @@ class Server:
     access_key: str
     secret_key: str
     process: subprocess.Popen[bytes]
+    ports: range
 
     @property
     def environment(self) -> dict[str, str]:
@@ -54,6 +55,9 @@ class Server:
             except subprocess.TimeoutExpired:
                 self.process.kill()
         self.process.wait()
+        for port in self.ports:  # sockets that it makes in /tmp whatever it is told, and leaves there when it is killed
+            for socket_file in Path("/tmp").glob(f"seaweedfs-*-{port}.sock"):
+                socket_file.unlink()
 
 
 def start_seaweedfs(directory: Path) -> Server:
@@ -97,7 +101,8 @@ def _is_free(port: int) -> bool:
 
 
 def _launch(program: Path, directory: Path, first_port: int) -> Server:
-    s3, s3_grpc, master, master_grpc, volume, volume_grpc, filer, filer_grpc = range(first_port, first_port + _PORTS)
+    ports = range(first_port, first_port + _PORTS)
+    s3, s3_grpc, master, master_grpc, volume, volume_grpc, filer, filer_grpc = ports
     users = directory / "users.json"
     credentials = {"accessKey": ACCESS_KEY, "secretKey": SECRET_KEY}
     actions = ["Admin", "Read", "Write", "List", "Tagging"]
@@ -122,7 +127,7 @@ def _launch(program: Path, directory: Path, first_port: int) -> Server:
         process = subprocess.Popen(
             command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=environment, preexec_fn=die_with_the_tests
         )
-    return Server(f"http://127.0.0.1:{s3}", ACCESS_KEY, SECRET_KEY, process)
+    return Server(f"http://127.0.0.1:{s3}", ACCESS_KEY, SECRET_KEY, process, ports)
 
 
 def _becomes_ready(server: Server) -> bool:

@@ -134,7 +134,7 @@ def _cut_anew(
     position, stop = start, changes[0].start
     while True:
         while changes and changes[0].start - AHEAD <= stop:
-            stop = _boundary(bounds, max(position, changes.popleft().stop + BEHIND))
+            stop = _boundary(bounds, max(position, changes.popleft().stop - 1 + BEHIND))
         if position == stop:
             return position
         piece = scan.piece(position, stop + AHEAD + 1)

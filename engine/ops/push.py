@@ -282,7 +282,7 @@ def _tasks(members: Sequence[_MemberPush], stack: ExitStack) -> Iterator[_Region
         if previous is not None:
             changes = member.pool.delta(snapshot.volume, previous.snapshot, snapshot.name)
             if changes is not None:
-                stack.enter_context(closing(changes))  # type: ignore[type-var] # what delta gives can be closed
+                stack.enter_context(closing(changes))
                 plans = plan_delta(changes, snapshot.size, previous.member.size)
         if plans is None:
             member.previous = None

@@ -182,7 +182,7 @@ def _in_place_tasks(
             changes = pool.delta(volume.name, snapshot.name, None)
             if changes is None:
                 break
-            stack.enter_context(closing(changes))  # type: ignore[type-var] # what delta gives can be closed
+            stack.enter_context(closing(changes))
             touched = align((change.extent for change in changes), BLOCK)
             return snapshot.name, _difference_tasks(reader, member, base, touched, target_size)
     return None, _overwrite_tasks(reader, member, target_size)

@@ -183,7 +183,8 @@ class Repository:
         listed = [blob for blob in self.store.list("versions/") if blob.size > TOMBSTONE_LIMIT]
         read = self._map(self._open_listed, listed)
         manifests = [entry for entry in read if isinstance(entry, Manifest)]
-        manifests.sort(key=lambda manifest: (manifest.store_time, manifest.version))
+        # S3 tells whole seconds; within one, the nodes' own clocks are the better guess
+        manifests.sort(key=lambda manifest: (manifest.store_time, manifest.created, manifest.version))
         damaged = {
             blob.key.removeprefix("versions/"): entry
             for blob, entry in zip(listed, read, strict=True)

@@ -148,10 +148,12 @@ class Faulty:
     @contextmanager
     def _call(self, operation: str, key: str) -> Iterator[None]:
         fault = self._begin(operation, key)
-        yield
-        if fault is not None:
-            self._fail(fault)
-        self._check_alive()  # another thread may have died meanwhile: no answer reaches a dead process
+        try:
+            yield
+        except RokError:  # an error is an answer as well, and can be lost like any
+            self._end(fault)
+            raise
+        self._end(fault)
 
     def _begin(self, operation: str, key: str) -> Fault | None:
         """Count the call; the fault that it will end in."""
@@ -164,6 +166,11 @@ class Faulty:
         if fault is not None and fault.moment is Moment.BEFORE:
             self._fail(fault)
         return fault
+
+    def _end(self, fault: Fault | None) -> None:
+        if fault is not None:
+            self._fail(fault)
+        self._check_alive()  # another thread may have died meanwhile: no answer reaches a dead process
 
     def _fail(self, fault: Fault) -> None:
         if fault.error is not None:

@@ -24,6 +24,7 @@ from botocore.exceptions import (
     TokenRetrievalError,
     UnauthorizedSSOTokenError,
 )
+from botocore.exceptions import ConnectionError as NoConnectionError
 
 from engine.errors import Failed, NotFound, OutOfSpace, Refused, RokError, Unreachable
 from engine.store.base import Blob, BlobExists, Buffer, NoSuchBlob, check_key, check_prefix, is_key
@@ -266,7 +267,7 @@ def _unanswered(error: BotoCoreError, what: str) -> RokError:
             f"{what}: the server's certificate is not trusted",
             hint="add ca=FILE to the URL, with the certificate of the authority that signed it",
         )
-    if isinstance(error, HTTPClientError | IncompleteReadError):
+    if isinstance(error, NoConnectionError | HTTPClientError | IncompleteReadError):
         return Unreachable(f"{what}: {_first_line(error)}", hint="check the endpoint and the network, then try again")
     return Failed(f"{what}: {_first_line(error)}")
 

@@ -53,7 +53,7 @@ def open_store(url: str, *, environment: Mapping[str, str], clock: Clock, create
     if isinstance(location, DirectoryLocation):
         return DirectoryStore(location.path, create=create)
     if location.ca is not None and not Path(location.ca).is_file():
-        raise NotFound(f"file {location.ca} does not exist, which {url} names as ca", hint="correct the path")
+        raise NotFound(f"file {location.ca} does not exist, which the s3 URL names as ca", hint="correct the path")
     from engine.store.s3 import open_s3  # loads botocore, which takes a third of a second
 
     return open_s3(
@@ -80,21 +80,22 @@ def parse_url(url: str) -> Location:
             f"a store URL must not hold credentials, nor an '@', as this {kind} URL does",
             hint="give them by AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY or AWS_PROFILE; write any other '@' as %40",
         )
+    shown = url.partition("?")[0]  # an endpoint may hide an '@' as %40
     try:
         parts = urlsplit(url)
     except ValueError:
-        raise Refused(f"{url!r} is not a store URL", hint=_FORMS) from None
+        raise Refused(f"{shown!r} is not a store URL", hint=_FORMS) from None
     if "#" in url:
-        raise Refused(f"{url!r} holds a '#'", hint="write it as %23")
+        raise Refused(f"{shown!r} holds a '#'", hint="write it as %23")
     match kind:
         case "file":
-            return _parse_file(url, parts)
+            return _parse_file(shown, parts)
         case "s3":
-            return _parse_s3(url, parts)
+            return _parse_s3(shown, parts)
         case later if later in _LATER:
-            raise Refused(f"{_LATER[later]} is not supported yet, as {url!r} asks", hint=_FORMS)
+            raise Refused(f"{_LATER[later]} is not supported yet, as {shown!r} asks", hint=_FORMS)
         case unknown:
-            raise Refused(f"{unknown!r} is no kind of store, in {url!r}", hint=_FORMS)
+            raise Refused(f"{unknown!r} is no kind of store, in {shown!r}", hint=_FORMS)
 
 
 def _parse_path(text: str) -> DirectoryLocation:
@@ -105,25 +106,25 @@ def _parse_path(text: str) -> DirectoryLocation:
     return DirectoryLocation(Path(text))
 
 
-def _parse_file(url: str, parts: SplitResult) -> DirectoryLocation:
+def _parse_file(shown: str, parts: SplitResult) -> DirectoryLocation:
     path = unquote(parts.path)
     if parts.netloc not in ("", "localhost") or parts.query or not path.startswith("/") or "\0" in path:
         raise Refused(
-            f"{url!r} is not a file URL", hint="write it as file:///PATH, with three slashes and no parameters"
+            f"{shown!r} is not a file URL", hint="write it as file:///PATH, with three slashes and no parameters"
         )
     return DirectoryLocation(Path(path))
 
 
-def _parse_s3(url: str, parts: SplitResult) -> S3Location:
+def _parse_s3(shown: str, parts: SplitResult) -> S3Location:
     if not _BUCKET.fullmatch(parts.netloc):
-        raise Refused(f"{parts.netloc!r} cannot be a bucket, in {url!r}", hint=_FORMS)
+        raise Refused(f"{parts.netloc!r} cannot be a bucket, in {shown!r}", hint=_FORMS)
     prefix = unquote(parts.path).strip("/")
     if prefix and not is_key(prefix):
         raise Refused(
-            f"{prefix!r} cannot be a prefix, in {url!r}",
+            f"{prefix!r} cannot be a prefix, in {shown!r}",
             hint="use letters, digits, '-', '_', '.' and '/', no part empty or starting with '.'",
         )
-    parameters = _parse_parameters(url, parts.query)
+    parameters = _parse_parameters(parts.query)
     return S3Location(
         parts.netloc,
         prefix,
@@ -134,13 +135,13 @@ def _parse_s3(url: str, parts: SplitResult) -> S3Location:
     )
 
 
-def _parse_parameters(url: str, query: str) -> dict[str, str]:
+def _parse_parameters(query: str) -> dict[str, str]:
     parameters: dict[str, str] = {}
     for name, value in parse_qsl(query, keep_blank_values=True):
         if name not in _PARAMETERS:
             raise Refused(f"{name!r} is no parameter of an s3 URL", hint=f"known are {', '.join(_PARAMETERS)}")
         if not value or name in parameters:
-            raise Refused(f"{url!r} gives {name} {'no value' if not value else 'twice'}", hint=f"write {name}=… once")
+            raise Refused(f"the s3 URL gives {name} {'twice' if value else 'no value'}", hint=f"write {name}=… once")
         parameters[name] = value
     return parameters
 

@@ -96,19 +96,25 @@ MIDDLES, TAILS = sorted_blocks(tail=False), sorted_blocks(tail=True)
 
 
 def random_content(rng: random.Random, blocks: int) -> list[bytes]:
-    """Blocks with some share of tails, of hashes that permit an end, of equal blocks, and of zero runs."""
-    tails = rng.choice([0, 0.02, 0.05, 0.1, 0.2, 0.5, 0.95])
-    weights = rng.choice([[112, 15, 1], [1, 0, 0], [20, 1, 0], [40, 0, 1], [1, 1, 1]])
+    """Files and zero runs, or some share of tails and of zero runs; of hashes that permit an end, and of equal blocks."""
+    weights = rng.choice([[112, 15, 1], [1, 0, 0], [20, 1, 0], [10, 0, 1], [1, 1, 1]])
     few = rng.random() < 0.2
     zero_run = rng.choice([0, 0, 0.005, 0.02, 0.1])
+    tails = rng.choice([0, 0.02, 0.05, 0.1, 0.2, 0.5, 0.95])
+    lengths = rng.choice([None, [7, 8, 9], [1, 2, 6, 7, 8, 9, 10, 30, 130], [16, 17, 24, 63, 65, 127, 128, 129]])
+
+    def file_of(length: int) -> list[bytes]:
+        kinds = [rng.choices(kind, weights)[0] for kind in [MIDDLES] * (length - 1) + [TAILS]]
+        return [kind[0] if few else rng.choice(kind) for kind in kinds]
+
     content: list[bytes] = []
     while len(content) < blocks:
         if rng.random() < zero_run:
             content += [ZERO] * rng.choice([1, 1, 2, 5, 7, 9, 40, 200])
-            continue
-        kinds = TAILS if rng.random() < tails else MIDDLES
-        choice = rng.choices(kinds, weights)[0]
-        content.append(choice[0] if few else rng.choice(choice))
+        elif lengths:
+            content += file_of(rng.choice(lengths))
+        else:
+            content += file_of(1) if rng.random() < tails else file_of(2)[:1]
     return content[:blocks]
 
 
@@ -383,16 +389,25 @@ def check_what_was_read(region: Region, steps: list[Fresh | Hole | Kept], change
     assert len(region.was_read) == len(set(region.was_read)), "a block was read twice"
 
 
-@pytest.mark.parametrize("case_seed", range(10))
-def test_recut_gives_what_cut_gives(case_seed):
-    rng = random.Random(case_seed)
-    for _ in range(400):
-        blocks = rng.choice([rng.randrange(1, 60), rng.randrange(1, 300), rng.randrange(200, 900)])
+def check_many_recuts(rng: random.Random, cases: int) -> None:
+    for _ in range(cases):
+        blocks = rng.choice([rng.randrange(1, 60), rng.randrange(1, 300), rng.randrange(200, 700)])
         check_recut(rng, random_content(rng, blocks))
 
 
+@pytest.mark.parametrize("case_seed", range(10))
+def test_recut_gives_what_cut_gives(case_seed):
+    check_many_recuts(random.Random(case_seed), 250)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case_seed", range(100, 110))
+def test_recut_gives_what_cut_gives_in_many_more_cases(case_seed):
+    check_many_recuts(random.Random(case_seed), 2000)
+
+
 @given(st.randoms(use_true_random=False), small_contents)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_recut_gives_what_cut_gives_for_any_runs_of_blocks(rng, content):
     check_recut(rng, content)
 
@@ -431,13 +446,26 @@ def test_changes_that_touch_the_same_chunks_are_read_together():
     assert region.reads == 2
 
 
-def test_a_long_old_hole_is_not_read_again():
+def test_a_long_old_hole_is_not_read_again_nor_what_stands_before_it():
     old = [*MIDDLES[0][:20], *[ZERO] * 16, *MIDDLES[0][:20]]
-    region = Region(old, [range(20, 36)])
+    region = Region(old, [])
 
-    steps = recut(region.read, 56, SEED, WINDOWS[SMALL], cut_all(old), [range(10, 11), range(40, 41)])
+    steps = recut(region.read, 56, SEED, WINDOWS[SMALL], cut_all(old), [range(40, 41)])
 
     assert collect(region, steps) == [(20, False), (16, True), (20, False)]
+    assert region.was_read == list(range(36, 56))
+
+
+def test_recut_looks_at_as_many_blocks_before_a_chunk_as_decide_where_it_ends():
+    middle, other, tail = *MIDDLES[0][:2], TAILS[0][0]
+    old = [*[middle] * 128, tail, *[middle] * 30]  # block 121 makes it a big file that ends at 129
+    new = [*old[:135], other, *old[136:]]
+    region = Region(new, [])
+
+    steps = recut(region.read, 159, SEED, WINDOWS[SMALL], cut_all(old), [range(135, 136)])
+
+    assert collect(region, steps) == [(128, False), (1, False), (30, False)]
+    assert region.was_read == list(range(121, 159))
 
 
 def test_a_new_hole_counts_as_a_change():

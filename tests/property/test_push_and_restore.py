@@ -2,15 +2,15 @@
 
 import random
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from engine.extent import Extent
 from engine.repo.naming import ObjectName
 from engine.store.memory import MemoryStore
 from engine.units import KIB, MIB
-from tests.manual_clock import ManualClock
 from tests.repositories import (
+    CLOCK,
     OBJECT,
     content,
     findings,
@@ -67,10 +67,12 @@ def happen(pool, volume, steps):
 
 
 @given(histories())
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(
+    max_examples=25, deadline=None, phases=set(Phase) - {Phase.shrink}, suppress_health_check=[HealthCheck.too_slow]
+)
 def test_full_incremental_and_foreign_pushes_of_one_content_make_equal_maps(history):
     size, periods = history
-    store = MemoryStore(ManualClock())
+    store = MemoryStore(CLOCK)
     repository, pool = new_repository(store), new_pool()
     pool.create_volume("volume", size)
     for number, steps in enumerate(periods):
@@ -95,10 +97,12 @@ def test_full_incremental_and_foreign_pushes_of_one_content_make_equal_maps(hist
 
 
 @given(histories(), st.randoms(use_true_random=False))
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(
+    max_examples=25, deadline=None, phases=set(Phase) - {Phase.shrink}, suppress_health_check=[HealthCheck.too_slow]
+)
 def test_every_version_restores_to_what_its_snapshot_holds(history, rnd):
     size, periods = history
-    store = MemoryStore(ManualClock())
+    store = MemoryStore(CLOCK)
     repository, pool = new_repository(store), new_pool()
     pool.create_volume("volume", size)
     for number, steps in enumerate(periods):
