@@ -32,6 +32,12 @@ class Failed(RokError):
     """The operation failed, and trying the same again is not known to help."""
 
 
+class DoneInPart(RokError):
+    """Some of what was asked for was done; what was not has been said."""
+
+    remedy = Remedy.REPAIR
+
+
 class Refused(RokError):
     """The request is wrong, and nothing was touched."""
 

@@ -1,1 +1,5 @@
-"""kalec: from a notebook to a pipeline. Imports neither engine nor rokctl."""
+"""Notebook to pipeline. Stands alone: imports neither engine nor rokctl."""
+
+from typing import Final
+
+VERSION: Final = "0.1.0"

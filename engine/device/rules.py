@@ -7,11 +7,12 @@ from engine.errors import Busy, NotFound, Refused
 
 
 def not_found(kind: str, name: str, existing: Iterable[str]) -> NotFound:
-    """The error for a name that does not exist; its hint gives the near ones that do."""
+    """The error for a name that does not exist; its hint gives the near ones that do, or the command that lists them."""
     import difflib  # only an error pays for it
 
     near = difflib.get_close_matches(name, list(existing), n=3)
-    return NotFound(f"there is no {kind} {name}", hint=f"did you mean {' or '.join(near)}?" if near else "")
+    hint = f"did you mean {' or '.join(near)}?" if near else f"see `rokctl {kind.split()[0]} list`"
+    return NotFound(f"there is no {kind} {name}", hint=hint)
 
 
 def check_own(thing: Volume | Snapshot) -> None:

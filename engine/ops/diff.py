@@ -1,7 +1,7 @@
 """What changed on a volume between two of its snapshots, or since one."""
 
 import heapq
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Final
@@ -28,8 +28,10 @@ class DiffReport:
     was_read: bool  # the pool cannot tell what changed, so all that is allocated was read and compared
 
 
-def snapshot_diff(pool: Pool, volume: str, old: str, new: str | None) -> DiffReport:
-    """Sum up what changed. Raises NotFound. See `snapshot_changes` for what it costs."""
+def snapshot_diff(
+    pool: Pool, volume: str, old: str, new: str | None, *, listen: Callable[[Change], object] = lambda _: None
+) -> DiffReport:
+    """Sum up what changed, telling `listen` each change on the way. Raises NotFound. `snapshot_changes` says what it costs."""
     count = {ChangeKind.CHANGED: 0, ChangeKind.HOLE: 0}
     size = {ChangeKind.CHANGED: 0, ChangeKind.HOLE: 0}
     changes, was_read = _changes(pool, volume, old, new)
@@ -37,6 +39,7 @@ def snapshot_diff(pool: Pool, volume: str, old: str, new: str | None) -> DiffRep
         for change in changes:
             count[change.kind] += 1
             size[change.kind] += change.extent.length
+            listen(change)
     return DiffReport(
         volume=volume,
         old=old,

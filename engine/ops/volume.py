@@ -4,13 +4,15 @@ The import can be repeated: until all of it is written, the volume is marked as 
 taken of it, and asking again starts afresh. Runs of zeros are not written; they stay holes.
 """
 
+import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO, Final
 
 from engine.device.base import Pool, Source, Volume, check_name, check_size
-from engine.device.blockio import allocated, open_source
+from engine.device.blockio import allocated, open_source, translated
 from engine.errors import Failed, NotFound, Refused
 from engine.extent import between
 from engine.progress import Progress
@@ -53,9 +55,34 @@ def import_volume(pool: Pool, name: str, origin: Path | Stream, *, progress: Pro
     check_name("volume", name)
     if isinstance(origin, Stream):
         return _import(pool, name, origin.size, _pieces_of_stream(origin), progress)
+    if origin.exists() and not (origin.is_file() or origin.is_block_device()):
+        raise Refused(f"{origin} is neither a file nor a block device", hint="give a raw disk image, or - for a pipe")
     path = str(origin)
     with open_source(path, snapshot=False) as source:
         return _import(pool, name, source.size, _pieces_of_source(path, source), progress)
+
+
+@contextmanager
+def spooled(body: BinaryIO, directory: Path) -> Iterator[Path]:
+    """A stream of unknown size as a file, which has no name and is gone after the `with`. Runs of zeros take no space.
+
+    Nothing can tell whether the stream came to its true end. Raises OutOfSpace and the like when the file cannot be written.
+    """
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=directory) as file:
+            size = 0
+            while piece := body.read(_STEP):
+                for offset, run in _data_runs(size, piece):
+                    file.seek(offset)
+                    file.write(run)
+                size += len(piece)
+            file.truncate(size)
+            file.flush()
+            spool = Path(f"/proc/self/fd/{file.fileno()}")
+            yield spool
+    except OSError as error:
+        raise translated(error, str(directory), "keeping the stream") from error
 
 
 def _import(pool: Pool, name: str, size: int, pieces: Iterator[Piece], progress: Progress) -> ImportReport:

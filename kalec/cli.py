@@ -1,0 +1,25 @@
+"""The command line of kalec, by itself and as `rokctl kalec`."""
+
+from typing import Annotated
+
+import typer
+
+from kalec import VERSION
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+
+
+@app.callback(invoke_without_command=True)
+def root(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version of the program, and leave.")] = False,
+) -> None:
+    """Compile a notebook into a pipeline whose steps run in the environment that the notebook had.
+
+    Nothing of it is in this version: its commands (compile, lint, run, diff) arrive with a later one.
+    """
+    if version:
+        typer.echo(f"kalec {VERSION}")
+        raise typer.Exit
+    typer.echo(context.get_help(), err=True)
+    raise typer.Exit(2)

@@ -1,0 +1,94 @@
+"""`rokctl repo`: make a repository, look at it, check it."""
+
+from dataclasses import fields
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from engine.errors import Damaged
+from engine.units import format_size
+from rokctl.options import command, noun
+from rokctl.render import Amount, plain, print_line
+from rokctl.wiring import Session
+
+if TYPE_CHECKING:
+    from engine.repo.check import CheckReport, Finding
+
+app = noun("The repository: where versions live.")
+
+
+@command(app, "init")
+def init(
+    session: Session,
+    no_encryption: Annotated[
+        bool, typer.Option("--no-encryption", help="Let whoever can read the store read everything in it.")
+    ] = False,
+) -> None:
+    """Make a repository in an empty store."""
+    from engine.repo.repository import initialise
+
+    passphrase = None if no_encryption else session.new_passphrase()
+    with session.store(create=True) as store:
+        made = initialise(store, passphrase, clock=session.world.clock, entropy=session.world.entropy)
+    kept = "encrypted" if made.encrypted else "not encrypted"
+    record = {"outcome": "created", "id": made.id, "url": made.url, "encrypted": made.encrypted}
+    session.output.result(f"repository {made.id} in {made.url}: created, {kept}", record)
+
+
+@command(app, "info")
+def info(session: Session) -> None:
+    """Show what a repository holds."""
+    with session.repository() as repository:
+        status = repository.status()
+    lines = {entry.name: getattr(status, entry.name) for entry in fields(status)}
+    session.output.sheet(status, {name.replace("_", " "): _amount(name, value) for name, value in lines.items()})
+
+
+def _amount(name: str, value: object) -> object:
+    """Sizes are the whole numbers whose names say so."""
+    return Amount(value) if isinstance(value, int) and name.endswith(("size", "bytes", "stored", "data")) else value
+
+
+@command(app, "check")
+def check(
+    session: Session,
+    read_data: Annotated[
+        bool, typer.Option("--read-data", help="Read every pack, and verify each chunk against its id.")
+    ] = False,
+) -> None:
+    """Check that every version can be restored."""
+    from engine.repo.check import check as check_repository
+
+    with session.repository() as repository, session.progress() as progress:
+        report = check_repository(repository, read_data=read_data, progress=progress)
+    _report(session, report)
+    if report.findings:
+        hurt = {(hurt.object, hurt.version) for finding in report.findings for hurt in finding.hurt}
+        names = ", ".join(sorted(f"{name}@{version}" for name, version in hurt)) or "no version"
+        raise Damaged(
+            f"{len(report.findings)} blobs are damaged; hurt: {names}",
+            hint="push the snapshots again that are still on a node; versions not named here are whole",
+        )
+
+
+def _report(session: Session, report: "CheckReport") -> None:
+    output = session.output
+    if output.as_json:
+        for finding in report.findings:
+            output.result("", plain(finding))
+        output.result("", {**plain(report), "findings": len(report.findings)})
+        return
+    for finding in report.findings:
+        _print_finding(finding)
+    if not report.findings:
+        read = f", {format_size(report.bytes_read)} read" if report.bytes_read else ""
+        output.result(
+            f"{report.versions} versions, {report.packs} packs, {report.chunks} chunks{read}: no damage", report
+        )
+
+
+def _print_finding(finding: "Finding") -> None:
+    print_line(f"{finding.blob}: {finding.problem}")
+    for hurt in finding.hurt:
+        extents = ", ".join(f"{extent.start}+{extent.length}" for extent in hurt.extents)
+        print_line(f"  hurts {hurt.object}@{hurt.version}, member {hurt.member}, bytes {extents}")

@@ -1,0 +1,76 @@
+"""`rokctl restore`: bring a version back, to a volume or to a file."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from engine.errors import Refused
+from engine.units import format_size
+from rokctl.names import VolumeName, parse_volume
+from rokctl.options import command
+from rokctl.wiring import Session
+
+if TYPE_CHECKING:
+    from engine.ops.restore import RestoreReport
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None)
+
+
+@command(app, "restore")
+def restore(
+    session: Session,
+    reference: Annotated[
+        str, typer.Argument(metavar="BUCKET/OBJECT[@VERSION]", help="The version; without one, the latest.")
+    ],
+    member: Annotated[
+        str | None, typer.Option("--member", metavar="NAME", help="Which volume of a version that holds several.")
+    ] = None,
+    to: Annotated[
+        VolumeName | None, typer.Option("--to", parser=parse_volume, metavar="POOL/VOL", help="The volume to write.")
+    ] = None,
+    to_file: Annotated[
+        str | None, typer.Option("--to-file", metavar="PATH", help="The file to write; - is standard output.")
+    ] = None,
+    in_place: Annotated[
+        bool, typer.Option("--in-place", help="Overwrite a volume that exists; what it holds now is lost.")
+    ] = False,
+) -> None:
+    """Write a version to a new volume, over an existing one, or to a file."""
+    from engine.ops import restore as ops
+    from engine.repo.naming import parse_reference
+
+    wanted = parse_reference(reference)
+    if (to is None) == (to_file is None):
+        raise Refused("a restore writes to one place", hint="give either --to POOL/VOL or --to-file PATH")
+    if in_place and to is None:
+        raise Refused("--in-place means nothing with --to-file", hint="leave --in-place out")
+    options = ops.RestoreOptions()
+    pool = session.pools.open(to.pool) if to else None
+    with session.repository() as repository, session.progress() as progress:
+        manifest = repository.resolve(wanted)
+        chosen = manifest.member(member)
+        if to is not None and pool is not None:
+            report = ops.restore_to_volume(
+                repository, manifest, chosen, pool, to.volume, in_place=in_place, options=options, progress=progress
+            )
+        elif to_file == "-":
+            write = sys.stdout.buffer.write
+            ops.restore_to_stream(repository, manifest, chosen, write, options=options, progress=progress)
+            sys.stdout.buffer.flush()
+            return  # standard output holds the volume, and nothing else
+        else:
+            assert to_file is not None
+            path = Path(to_file)
+            report = ops.restore_to_file(repository, manifest, chosen, path, options=options, progress=progress)
+    _report(session, report)
+
+
+def _report(session: Session, report: "RestoreReport") -> None:
+    start = f"from {report.base}, " if report.base else ""
+    sentence = (
+        f"{report.target}: {report.outcome.value}, {report.bucket}/{report.object}@{report.version} ({start}"
+        f"{format_size(report.written)} written, {format_size(report.discarded)} discarded, {report.seconds:.1f} s)"
+    )
+    session.output.result(sentence, report)

@@ -1,0 +1,199 @@
+"""Where everything is put together: the environment, the clock, randomness, the pools, the repository.
+
+Nothing below `rokctl` looks these up for itself. What is heavy (numpy, cryptography, boto3) is imported here inside the
+functions that need it, because most commands do not, and the start-up is part of the product.
+"""
+
+import os
+import socket
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, fields
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from engine.clock import Clock
+from engine.config import Config, override, read_config
+from engine.errors import Refused
+from engine.progress import Progress
+from engine.store.retry import Patience
+from rokctl import VERSION
+from rokctl.render import Output
+
+if TYPE_CHECKING:
+    from engine.device.base import Pool, Snapshot
+    from engine.device.pools import Pools
+    from engine.rate import RateLimit
+    from engine.repo.repository import Repository
+    from engine.store.base import Store
+    from rokctl.names import SnapshotName
+
+
+# Who waits at a terminal is to learn within seconds that a store does not answer; work that is under way has more patience.
+FIRST_CONTACT: Final = Patience(attempts=4)
+
+
+@dataclass(frozen=True, slots=True)
+class Flags:
+    """The options that stand anywhere on the command line."""
+
+    repo: str | None = None
+    password_file: Path | None = None
+    config: Path | None = None
+    json: bool = False
+    quiet: bool = False
+    no_wait: bool = False
+
+    def over(self, outer: "Flags") -> "Flags":
+        """What was given after a word of the command wins over what was given before it."""
+        return Flags(**{entry.name: getattr(self, entry.name) or getattr(outer, entry.name) for entry in fields(Flags)})
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """What the program finds around it."""
+
+    environment: Mapping[str, str]
+    clock: Clock
+    entropy: Callable[[int], bytes]
+    is_root: bool
+
+
+class Session:
+    """One run of one command: its flags, and what it needs, made when it is first asked for."""
+
+    def __init__(self, world: World, flags: Flags) -> None:
+        self.world = world
+        self.flags = flags
+        self.output = Output(as_json=flags.json, quiet=flags.quiet)
+
+    @cached_property
+    def config(self) -> Config:
+        """The files, the environment, and the flags over them."""
+        config = read_config(self.world.environment, self.flags.config)
+        if self.flags.repo is not None:
+            config = override(config, {"repository.url": self.flags.repo})
+        if self.flags.password_file is not None:
+            config = override(config, {"repository.password_file": self.flags.password_file})
+        return config
+
+    @property
+    def node(self) -> str:
+        """What versions name as their origin."""
+        return self.config.node or socket.gethostname()
+
+    @property
+    def tool(self) -> str:
+        """What versions name as their maker."""
+        return f"rokctl {VERSION}"
+
+    @property
+    def state_directory(self) -> Path:
+        """Locks, caches and the list of directory pools; nothing that could not be had again."""
+        return self.config.state_directory or default_state_directory(self.world)
+
+    @cached_property
+    def pools(self) -> "Pools":
+        """The pools of this node."""
+        from engine.device.pools import Pools
+
+        return Pools(self.state_directory, self.world.clock, self.world.entropy, finders=(_lvm_pools,))
+
+    def snapshot(self, name: "SnapshotName") -> "tuple[Pool, Snapshot]":
+        """A snapshot and the pool that holds it. Raises NotFound."""
+        pool = self.pools.open(name.pool)
+        return pool, pool.snapshot(name.volume, name.snapshot)
+
+    @contextmanager
+    def store(self, *, create: bool = False, limit_upload: int | None = None) -> "Iterator[Store]":
+        """The store of the configured repository, patient and held to the rates, until the end of the `with`."""
+        from engine.repo.descriptor import DESCRIPTOR_KEY
+        from engine.store.base import NoSuchBlob
+        from engine.store.retry import Retrying
+        from engine.store.url import open_store
+
+        clock, upload = self.world.clock, self._limit(limit_upload or self.config.limits.upload)
+        url = self.config.repository.url
+        if url is None:
+            raise Refused("no repository was named", hint="give --repo URL, or set ROKCTL_REPOSITORY or repository.url")
+        store: Store = open_store(url, environment=self.world.environment, clock=clock, create=create)
+        try:
+            if upload is not None:
+                from engine.store.throttle import Throttled
+
+                store = Throttled(store, upload=upload, download=None)
+            with suppress(NoSuchBlob):
+                Retrying(store, clock, self.world.entropy, FIRST_CONTACT).stat(DESCRIPTOR_KEY)
+            yield Retrying(store, clock, self.world.entropy)
+        finally:
+            store.close()
+
+    @contextmanager
+    def repository(self, *, limit_upload: int | None = None) -> "Iterator[Repository]":
+        """The configured repository, open until the end of the `with`."""
+        from engine.repo.repository import open_repository
+
+        with self.store(limit_upload=limit_upload) as store:
+            yield open_repository(store, self.passphrase, clock=self.world.clock, entropy=self.world.entropy)
+
+    def passphrase(self) -> str:
+        """The passphrase of an existing repository."""
+        from rokctl.passphrase import read_passphrase
+
+        return read_passphrase(self.config.repository, self.world.environment)
+
+    def new_passphrase(self) -> str:
+        """The passphrase of a repository to be made; a person types it twice."""
+        from rokctl.passphrase import read_passphrase
+
+        return read_passphrase(self.config.repository, self.world.environment, confirm=True)
+
+    def read_limit(self, limit: int | None) -> "RateLimit | None":
+        """The rate at which volumes may be read: the option, else the configuration."""
+        return self._limit(limit or self.config.limits.read)
+
+    def _limit(self, bytes_per_second: int | None) -> "RateLimit | None":
+        if bytes_per_second is None:
+            return None
+        from engine.rate import RateLimit
+
+        return RateLimit(bytes_per_second, self.world.clock)
+
+    @contextmanager
+    def progress(self) -> Iterator[Progress]:
+        """Someone who watches, if anyone does."""
+        from rokctl.progressbar import progress_bar
+
+        with progress_bar(wanted=not (self.flags.quiet or self.flags.json)) as progress:
+            yield progress
+
+
+def default_state_directory(world: World) -> Path:
+    """/var/lib/rokctl for root; for others a folder of their own, by the XDG rules; or what the environment names."""
+    if named := world.environment.get("ROKCTL_STATE_DIR"):
+        return Path(named).absolute()
+    if world.is_root:
+        return Path("/var/lib/rokctl")
+    if home := world.environment.get("XDG_STATE_HOME"):
+        return Path(home) / "rokctl"
+    return Path(world.environment.get("HOME", "/")) / ".local" / "state" / "rokctl"
+
+
+def this_world(environment: Mapping[str, str]) -> World:
+    """The machine as it is."""
+    from engine.clock import SystemClock
+
+    return World(environment, SystemClock(), os.urandom, os.geteuid() == 0)
+
+
+def _lvm_pools() -> "Sequence[Pool]":
+    """Those that LVM knows; asked only where no directory pool will do."""
+    from engine.device.lvm import find_pools
+
+    return find_pools()
+
+
+def settings(**values: Any) -> dict[str, Any]:
+    """The values that are set, for a call whose other arguments keep their defaults."""
+    return {name: value for name, value in values.items() if value is not None}

@@ -1,0 +1,198 @@
+"""The border of the program: exit codes, the last words on stderr, signals, faults, and what is imported when."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from engine.errors import Busy, Damaged, Failed, RokError, Unreachable
+from engine.store.base import BlobExists, NoSuchBlob
+from rokctl import cli
+
+ROOT = Path(__file__).parents[2]
+
+
+def program(*words: str, **settings) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, "-m", "rokctl", *words], cwd=ROOT, capture_output=True, text=True, **settings
+    )
+
+
+@pytest.mark.parametrize(
+    ("error", "code"), [(Failed, 1), (Busy, 11), (Unreachable, 12), (Damaged, 13), (NoSuchBlob, 10), (BlobExists, 1)]
+)
+def test_an_error_ends_with_the_code_of_its_nearest_class(error, code):
+    assert cli.exit_code(error("x")) == code
+
+
+def failing(monkeypatch, error):
+    """Let `rokctl pool list` raise."""
+
+    def fail(_session):
+        raise error
+
+    monkeypatch.setattr("rokctl.wiring.Session.pools", property(fail))
+
+
+def test_an_error_is_one_sentence_and_a_hint(rokctl, monkeypatch):
+    failing(monkeypatch, Unreachable("store s3://b did not answer", hint="try again"))
+    ran = rokctl("pool", "list")
+    assert (ran.code, ran.out, ran.err) == (12, "", "rokctl: store s3://b did not answer\nhint: try again\n")
+
+
+def test_with_json_the_last_line_on_stderr_says_it_for_scripts(rokctl, monkeypatch):
+    failing(monkeypatch, Unreachable("store s3://b did not answer", hint="try again"))
+    ran = rokctl("--json", "pool", "list")
+    assert ran.failure == {"error": "store s3://b did not answer", "code": 12, "remedy": "retry", "hint": "try again"}
+
+
+def test_an_error_without_a_hint_is_one_line(rokctl, monkeypatch):
+    failing(monkeypatch, RokError("it failed"))
+    ran = rokctl("pool", "list")
+    assert (ran.code, ran.err) == (1, "rokctl: it failed\n")
+
+
+def test_ctrl_c_ends_with_130(rokctl, monkeypatch):
+    failing(monkeypatch, KeyboardInterrupt())
+    ran = rokctl("pool", "list")
+    assert (ran.code, ran.err) == (130, "rokctl: interrupted\n")
+
+
+def test_sigterm_unwinds_and_ends_with_143(rokctl, monkeypatch):
+    released = []
+
+    def wait(_session):
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            threading.Event().wait(20)
+        finally:
+            released.append("the lock")
+
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr("rokctl.wiring.Session.pools", property(wait))
+    ran = rokctl("pool", "list", "--json")
+    assert (ran.code, ran.failure["code"], released) == (143, 143, ["the lock"])
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_second_sigterm_does_not_break_off_the_release(rokctl, monkeypatch):
+    released = []
+
+    def wait(_session):
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            threading.Event().wait(20)
+        finally:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(0.01)
+            released.append("the lock")
+
+    monkeypatch.setattr("rokctl.wiring.Session.pools", property(wait))
+    assert rokctl("pool", "list").code == 143
+    assert released == ["the lock"]
+
+
+def test_a_fault_in_the_program_is_one_sentence_and_its_trace_a_file(world, monkeypatch, capfd, tmp_path):
+    failing(monkeypatch, ZeroDivisionError("division by zero"))
+    assert cli.run(["pool", "list"], world) == 1
+    _, err = capfd.readouterr()
+    [trace] = (tmp_path / "state" / "faults").iterdir()
+    assert err == (
+        f"rokctl: a fault in rokctl: ZeroDivisionError: division by zero\nhint: report it, with the trace in {trace}\n"
+    )
+    assert "Traceback" in trace.read_text(encoding="utf-8")
+
+
+def test_a_fault_shows_its_trace_when_it_is_asked_for(world, monkeypatch, capfd):
+    failing(monkeypatch, ZeroDivisionError("division by zero"))
+    assert cli.run(["pool", "list"], {**world, "ROKCTL_DEBUG": "1"}) == 1
+    assert "Traceback" in capfd.readouterr().err
+
+
+def test_a_fault_is_told_even_where_no_trace_can_be_kept(world, monkeypatch, capfd, tmp_path):
+    failing(monkeypatch, ZeroDivisionError("division by zero"))
+    (tmp_path / "file").touch()
+    assert cli.run(["pool", "list"], {**world, "ROKCTL_STATE_DIR": str(tmp_path / "file")}) == 1
+    assert "ROKCTL_DEBUG=1" in capfd.readouterr().err
+
+
+def test_a_reader_that_leaves_early_is_no_reason_to_complain():
+    script = "import sys; from rokctl.cli import run; sys.exit(run(['--help']))"
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, stdout=write_end, stderr=subprocess.PIPE, text=True, check=False
+    )
+    os.close(write_end)
+    assert (done.returncode, done.stderr) == (1, "")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["frob"],
+        ["pool", "frob"],
+        ["pool", "list", "--frob"],
+        ["pool", "create"],
+        ["volume", "create", "a/b"],
+        ["--repo"],
+    ],
+    ids=" ".join,
+)
+def test_a_wrong_use_ends_with_2_and_names_the_help(rokctl, words):
+    ran = rokctl(*words)
+    assert ran.code == 2
+    assert ran.err.startswith("rokctl: ")
+    assert "--help`" in ran.err
+    assert rokctl("--json", *words).failure["code"] == 2
+
+
+@pytest.mark.parametrize("words", [[], ["pool"], ["snapshot"], ["kalec"]], ids=["rokctl", "pool", "snapshot", "kalec"])
+def test_a_noun_alone_shows_what_it_offers_and_ends_with_2(rokctl, words):
+    ran = rokctl(*words)
+    assert (ran.code, ran.out) == (2, "")
+    assert ran.err.startswith("Usage: rokctl")
+
+
+def test_the_version_is_printed():
+    assert program("--version").stdout.startswith("rokctl 0.")
+
+
+# Typer turns words into values with pydantic, which is half of the start-up of a command; the help does without.
+PARSER = {"typer", "shellingham", "annotated_doc", "typing_extensions"}
+VALUES = {"pydantic", "pydantic_core", "annotated_types", "typing_inspection"}
+
+
+def loaded_by(*words: str) -> set[str]:
+    """The top-level modules that a command loads beyond what the interpreter has."""
+    script = (
+        "import sys; before = set(sys.modules); from rokctl.cli import run; run(sys.argv[1:]);"
+        "print('\\n'.join(set(sys.modules) - before), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", script, *words], cwd=ROOT, capture_output=True, text=True, check=True)
+    return {name.partition(".")[0] for name in done.stderr.split()}
+
+
+@pytest.mark.parametrize("words", [["--help"], ["--version"], ["pool", "create", "--help"]], ids=" ".join)
+def test_help_and_version_load_nothing_beyond_the_option_parser(words):
+    loaded = {name for name in loaded_by(*words) if not name.startswith("_")} - sys.stdlib_module_names
+    assert loaded <= {"engine", "rokctl"} | PARSER | (set() if words == ["--help"] else VALUES)
+
+
+def test_the_help_lists_the_nouns_without_loading_them():
+    done = program("--help")
+    assert all(noun in done.stdout for noun in cli.NOUNS)
+    script = "import sys; from rokctl.cli import run; run(['--help']); assert 'rokctl.pool' not in sys.modules"
+    subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=True, capture_output=True)
+
+
+def test_completion_offers_nouns_and_verbs():
+    environment = {**os.environ, "_ROKCTL_COMPLETE": "complete_bash", "COMP_WORDS": "rokctl vol", "COMP_CWORD": "1"}
+    assert program(env=environment).stdout.split() == ["volume"]
+    environment |= {"COMP_WORDS": "rokctl volume cr", "COMP_CWORD": "2"}
+    assert program(env=environment).stdout.split() == ["create"]
