@@ -212,3 +212,5 @@ def test_the_extents_of_a_file_lie_inside_it_and_cover_its_data(tmp_path: Path) 
     assert extents[-1].end == MIB + 512
     assert any(extent.start <= 200 * KIB < extent.end for extent in extents)
     assert total(extents) < MIB
+    with path.open("rb") as file:  # as if it had grown since its size was taken
+        assert list(blockio.data_extents(file.fileno(), str(path), 1024)) == [between(0, 1024)]
