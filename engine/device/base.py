@@ -14,7 +14,7 @@ Failed when the kernel or a tool refuses, with what it said.
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -244,13 +244,13 @@ class Pool(Protocol):
         """Where a snapshot (or the volume itself) may hold anything but zeros: a normal sequence, inside its size."""
         ...
 
-    def delta(self, volume: str, old: str, new: str | None) -> Iterator[Change] | None:
+    def delta(self, volume: str, old: str, new: str | None) -> Generator[Change, None, None] | None:
         """What changed from snapshot `old` to snapshot `new` (None: to the volume as it is, which must be at rest).
 
         Sorted, not overlapping, inside the size of `new`; touching extents of one kind are merged. Bytes in no extent are
         equal. Bytes beyond the end of a smaller `old` count as changed or are holes. None when this pool cannot tell:
         then everything allocated must be read.
-        The iterator holds resources until it ends or is closed: use `contextlib.closing`.
+        The generator holds resources until it ends or is closed: use `contextlib.closing`.
         """
         ...
 
@@ -292,7 +292,7 @@ def check_size(size: int) -> int:
     return size
 
 
-def join_changes(changes: Iterable[Change]) -> Iterator[Change]:
+def join_changes(changes: Iterable[Change]) -> Generator[Change, None, None]:
     """Merge touching extents of one kind; the input must be sorted, and must not overlap."""
     pending: Change | None = None
     for change in changes:

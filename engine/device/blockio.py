@@ -56,6 +56,12 @@ def open_target(path: str) -> Iterator[Target]:
         yield _FileTarget(file, path)
 
 
+def allocated(path: str, *, snapshot: bool) -> Iterator[Extent]:
+    """Where a file or block device may hold anything but zeros; see `data_extents`. It stays open until the end."""
+    with held(path, snapshot=snapshot) as file:
+        yield from data_extents(file, path, os.lseek(file, 0, os.SEEK_END))
+
+
 @contextmanager
 def held(path: str, *, snapshot: bool) -> Iterator[int]:
     """A file descriptor to read from. The file of a snapshot is locked; a volume's is not: it may be in use."""

@@ -9,7 +9,7 @@ seen from the files' times of change, and when they did not, the call answers Bu
 """
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
 from datetime import datetime
@@ -32,7 +32,7 @@ from engine.device.base import (
     check_size,
 )
 from engine.device.blockio import (
-    data_extents,
+    allocated,
     held,
     hold_exclusively,
     open_source,
@@ -233,9 +233,9 @@ class DirectoryPool:
 
     def allocated(self, volume: str, snapshot: str | None = None) -> Iterator[Extent]:
         """See `Pool`."""
-        return _allocated(self._path(volume, snapshot), is_snapshot=snapshot is not None)
+        return allocated(self._path(volume, snapshot), snapshot=snapshot is not None)
 
-    def delta(self, volume: str, old: str, new: str | None) -> Iterator[Change] | None:
+    def delta(self, volume: str, old: str, new: str | None) -> Generator[Change, None, None] | None:
         """See `Pool`. None unless the filesystem tells exactly where it keeps the bytes of a file."""
         before, after = self._path(volume, old), self._path(volume, new)
         if not filecopy.tells_places(self._folder.root):
@@ -397,12 +397,7 @@ def _set_size(file: int, path: Path, size: int) -> None:
         raise translated(error, str(path), f"growing to {size} bytes") from error
 
 
-def _allocated(path: str, *, is_snapshot: bool) -> Iterator[Extent]:
-    with held(path, snapshot=is_snapshot) as file:
-        yield from data_extents(file, path, os.fstat(file).st_size)
-
-
-def _changes(old: str, new: str, *, after_is_snapshot: bool) -> Iterator[Change]:
+def _changes(old: str, new: str, *, after_is_snapshot: bool) -> Generator[Change, None, None]:
     with held(old, snapshot=True) as before, held(new, snapshot=after_is_snapshot) as after:
         sizes = os.fstat(before).st_size, os.fstat(after).st_size
         yield from fiemap.changes(before, after, *sizes, path=new)

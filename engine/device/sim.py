@@ -5,7 +5,7 @@ of data and metadata space, its reads and writes fail where they are told to, an
 """
 
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from typing import Final
@@ -229,7 +229,7 @@ class SimPool:
         self._faults.count("allocated")
         return _allocated(self._content(volume, snapshot))
 
-    def delta(self, volume: str, old: str, new: str | None) -> Iterator[Change] | None:
+    def delta(self, volume: str, old: str, new: str | None) -> Generator[Change, None, None] | None:
         """See `Pool`."""
         self._faults.count("delta")
         return join_changes(_changes(self._snapshot(volume, old).content, self._content(volume, new)))
