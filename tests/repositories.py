@@ -1,5 +1,7 @@
 """Repositories, pools and versions for tests: what several test files build their stories from."""
 
+from blake3 import blake3
+
 from engine.device.sim import SimPool
 from engine.extent import Extent
 from engine.ops.push import PushOptions, push
@@ -8,7 +10,7 @@ from engine.progress import Silent
 from engine.repo.check import check
 from engine.repo.naming import ObjectName
 from engine.repo.repository import initialise, open_repository
-from engine.units import GIB
+from engine.units import GIB, MIB
 from tests.counting_entropy import CountingEntropy
 from tests.manual_clock import ManualClock
 
@@ -74,11 +76,17 @@ def restore(repository, manifest, pool, volume, *, member=None, in_place=False):
     )
 
 
-def content(pool, volume, name=None):
+def content(pool, volume, name=None, *, size=None):
+    """The hash of what a volume or snapshot holds, as if zeros followed up to `size`."""
+    hasher, step = blake3(), bytearray(MIB)
     with pool.open_source(volume, name) as source:
-        body = bytearray(source.size)
-        source.read_into(0, memoryview(body))
-        return bytes(body)
+        for offset in range(0, source.size, MIB):
+            piece = memoryview(step)[: min(MIB, source.size - offset)]
+            source.read_into(offset, piece)
+            hasher.update(piece)
+        for offset in range(source.size, size or source.size, MIB):
+            hasher.update(bytes(min(MIB, (size or 0) - offset)))
+    return hasher.digest()
 
 
 def findings(repository, *, read_data=True):

@@ -6,7 +6,7 @@ extent; XFS and btrfs do, and mark the extents for which they cannot (`linux/fie
 """
 
 import struct
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -42,13 +42,32 @@ class Page:
     end: int
 
 
-def changes(old: int, new: int, old_size: int, new_size: int, *, path: str) -> Generator[Change, None, None]:
-    """What changed from the open file `old` to `new`, as `Pool.delta` promises it. `path` names them in errors.
+Pages = Callable[[int], Page]  # the page of a file that begins at a position
 
-    Memory is bounded: the files are compared page by page. A defragmenter may move blocks between the two looks and put
-    others in their place, so a page of `old` counts only if it looks the same before and after `new` was looked at.
+
+def changes(old: int, new: int, old_size: int, new_size: int, *, path: str) -> Generator[Change, None, None]:
+    """What changed from the open file `old` to `new`, as `Pool.delta` promises it. `path` names them in errors."""
+
+    def pages_of(file: int) -> Pages:
+        return lambda position: read_page(file, position, new_size, path=path)
+
+    return join_changes(changes_of_pages(pages_of(old), pages_of(new), old_size, new_size))
+
+
+def changes_of_pages(old: Pages, new: Pages, old_size: int, new_size: int) -> Iterator[Change]:
+    """What changed, page by page, so that memory is bounded. Touching changes are not merged.
+
+    A defragmenter may move blocks between the look at `old` and the look at `new`, and put others in their place. So a
+    page of `old` counts only if it is the same after `new` was looked at.
     """
-    return join_changes(_changes_of_pages(old, new, old_size, new_size, path))
+    position = 0
+    while position < new_size:
+        before, after = old(position), new(position)
+        if old(position) != before:
+            continue
+        end = min(before.end, after.end)
+        yield from compare(before.mapped, after.mapped, position, end, old_size)
+        position = end
 
 
 def compare(old: Iterable[Mapped], new: Iterable[Mapped], start: int, end: int, old_size: int) -> Iterator[Change]:
@@ -85,29 +104,22 @@ def read_page(file: int, position: int, end: int, *, path: str, limit: int = _PA
         native.ioctl_into(file, _FIEMAP, argument)
     except OSError as error:
         raise translated(error, path, "asking for the extents (FIEMAP)") from error
-    count: int = _HEADER.unpack_from(argument)[3]
+    return parse_page(argument, position, end, limit)
+
+
+def parse_page(answer: bytes | bytearray, position: int, end: int, limit: int) -> Page:
+    """The page that the kernel's answer tells, when `limit` extents were asked for between `position` and `end`."""
+    count: int = _HEADER.unpack_from(answer)[3]
     mapped = []
     reached = position
     for index in range(count):
-        logical, physical, length, flags = _EXTENT.unpack_from(argument, _HEADER.size + index * _EXTENT.size)
+        logical, physical, length, flags = _EXTENT.unpack_from(answer, _HEADER.size + index * _EXTENT.size)
         reached = logical + length
         if flags & _PLACELESS:
             mapped.append(Mapped(logical, reached, None))
         elif not flags & _UNWRITTEN:  # unwritten: allocated, but reads as zeros
             mapped.append(Mapped(logical, reached, physical - logical))
     return Page(mapped, min(reached, end) if count == limit else end)
-
-
-def _changes_of_pages(old: int, new: int, old_size: int, new_size: int, path: str) -> Generator[Change, None, None]:
-    position = 0
-    while position < new_size:
-        before = read_page(old, position, new_size, path=path)
-        after = read_page(new, position, new_size, path=path)
-        if read_page(old, position, new_size, path=path) != before:
-            continue
-        end = min(before.end, after.end)
-        yield from compare(before.mapped, after.mapped, position, end, old_size)
-        position = end
 
 
 def _next_border(mapped: Mapped | None, position: int, end: int) -> int:

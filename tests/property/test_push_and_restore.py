@@ -22,7 +22,7 @@ from tests.repositories import (
     snapshot,
 )
 
-SIZES = [512, 3 * 4096 + 512, MIB, 64 * MIB - 4096, 64 * MIB, 64 * MIB + 1536, 130 * MIB]
+SIZES = [512, 3 * 4096 + 512, MIB, 64 * MIB - 4096, 64 * MIB, 64 * MIB + 1536, 66 * MIB]
 
 
 @st.composite
@@ -68,7 +68,7 @@ def happen(pool, volume, steps):
 
 @given(histories())
 @settings(
-    max_examples=25, deadline=None, phases=set(Phase) - {Phase.shrink}, suppress_health_check=[HealthCheck.too_slow]
+    max_examples=15, deadline=None, phases=set(Phase) - {Phase.shrink}, suppress_health_check=[HealthCheck.too_slow]
 )
 def test_full_incremental_and_foreign_pushes_of_one_content_make_equal_maps(history):
     size, periods = history
@@ -98,7 +98,7 @@ def test_full_incremental_and_foreign_pushes_of_one_content_make_equal_maps(hist
 
 @given(histories(), st.randoms(use_true_random=False))
 @settings(
-    max_examples=25, deadline=None, phases=set(Phase) - {Phase.shrink}, suppress_health_check=[HealthCheck.too_slow]
+    max_examples=15, deadline=None, phases=set(Phase) - {Phase.shrink}, suppress_health_check=[HealthCheck.too_slow]
 )
 def test_every_version_restores_to_what_its_snapshot_holds(history, rnd):
     size, periods = history
@@ -120,5 +120,4 @@ def test_every_version_restores_to_what_its_snapshot_holds(history, rnd):
         happen(pool, "volume", [("noise", rnd.randrange(size), 5000, 1), ("discard", rnd.randrange(size), 70_000, 2)])
         report = restore(repository, versions[number], pool, "volume", in_place=True)
         assert report.base is not None
-        wanted = content(pool, "volume", f"s{number}")
-        assert content(pool, "volume") == wanted + bytes(pool.volume("volume").size - len(wanted))
+        assert content(pool, "volume") == content(pool, "volume", f"s{number}", size=pool.volume("volume").size)

@@ -4,6 +4,7 @@ import os
 import stat
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -190,6 +191,31 @@ def test_a_writer_keeps_snapshots_out(pool: Pool) -> None:
     with pool.open_target("vol"), pytest.raises(Busy, match="vol"):
         pool.create_snapshots({"other": "s1", "vol": "s1"})
     assert pool.snapshots() == []
+
+
+def test_a_copy_of_a_volume_that_is_written_meanwhile_is_not_kept(root: Path, pool: Pool) -> None:
+    if pool.status().snapshots_by != "copy":
+        pytest.skip("on this filesystem a snapshot of one volume needs no rest")
+    path = pool.create_volume("vol", 32 * MIB).item.path
+    write(pool, "vol", b"x" * 32 * MIB)
+    is_over = threading.Event()
+
+    def keep_writing() -> None:
+        with Path(path).open("r+b") as file:
+            while not is_over.wait(0.001):
+                os.pwrite(file.fileno(), b"y", 0)
+
+    writer = threading.Thread(target=keep_writing)
+    writer.start()
+    try:
+        with pytest.raises(Busy, match="vol was written while"):
+            pool.create_snapshots({"vol": "s1"})
+    finally:
+        is_over.set()
+        writer.join()
+    assert pool.snapshots() == []
+    assert transient(root) == []
+    assert pool.create_snapshots({"vol": "s1"})[0].outcome is Outcome.CREATED
 
 
 def test_a_lock_of_another_program_shows_as_in_use(pool: Pool) -> None:

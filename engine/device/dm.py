@@ -1,0 +1,166 @@
+"""Device-mapper, by ioctl on /dev/mapper/control: look at devices, message them, suspend and resume them.
+
+The structures are those of the kernel's `linux/dm-ioctl.h`, interface version 4. Devices are named by their UUID: unlike
+a name it needs no mangling, and it survives a rename. LVM's are `LVM-`, the UUIDs of group and logical volume without
+their dashes, and a suffix for its inner layers (`lvm_uuid`).
+
+The call goes through ctypes, which lets other threads run while a suspend waits for the I/O in flight.
+"""
+
+import errno
+import os
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Final
+
+from engine.device.native import ioctl_into
+from engine.errors import Busy, Failed, NotFound, RokError
+
+CONTROL: Final = "/dev/mapper/control"
+
+_HEADER: Final = struct.Struct("=3IIIIiIIIQ128s129s7x")
+_TARGET: Final = struct.Struct("=QQiI16s")
+_DEV_SUSPEND: Final = 6
+_DEV_STATUS: Final = 7
+_TABLE_STATUS: Final = 12
+_TARGET_MESSAGE: Final = 14
+_READ_ONLY: Final = 1 << 0
+_SUSPEND: Final = 1 << 1
+_STATUS_TABLE: Final = 1 << 4
+_BUFFER_FULL: Final = 1 << 8
+_ROOM: Final = 16 << 10
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """A device-mapper device."""
+
+    name: str
+    uuid: str
+    open_count: int
+    suspended: bool
+    read_only: bool
+
+    @property
+    def path(self) -> str:
+        """Its node in /dev."""
+        return f"/dev/mapper/{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One line of a table, or of a status."""
+
+    start_sectors: int
+    length_sectors: int
+    type: str
+    text: str
+
+
+def lvm_uuid(group_uuid: str, volume_uuid: str, layer: str = "") -> str:
+    """The UUID of the device that LVM makes for a logical volume, or for its layer `tpool` or `tmeta`."""
+    plain = (group_uuid + volume_uuid).replace("-", "")
+    return f"LVM-{plain}-{layer}" if layer else f"LVM-{plain}"
+
+
+class Control:
+    """The open control device; any number of threads may use it.
+
+    Every call raises NotFound when the device is not there (inactive), Busy or Failed when the kernel refuses.
+    """
+
+    def __init__(self, file: int) -> None:
+        self._file = file
+
+    def find(self, uuid: str) -> Device | None:
+        """The device, or None when it is not active."""
+        try:
+            return _device(self._call(_DEV_STATUS, "look at", uuid))
+        except NotFound:
+            return None
+
+    def status(self, uuid: str) -> list[Target]:
+        """What the targets of a device say of themselves. A thin pool commits its metadata first."""
+        return self._targets("read the status of", uuid, 0)
+
+    def table(self, uuid: str) -> list[Target]:
+        """The table that the device runs."""
+        return self._targets("read the table of", uuid, _STATUS_TABLE)
+
+    def message(self, uuid: str, text: str) -> None:
+        """Send a message to the target at sector 0, and wait until it is carried out."""
+        body = struct.pack("=Q", 0) + text.encode() + b"\0"
+        self._call(_TARGET_MESSAGE, f"send {text!r} to", uuid, body=body)
+
+    def suspend(self, uuid: str) -> None:
+        """Freeze the filesystem on the device, write out what is in flight, and let new I/O wait."""
+        self._call(_DEV_SUSPEND, "suspend", uuid, flags=_SUSPEND)
+
+    def resume(self, uuid: str) -> None:
+        """Let I/O go on and thaw the filesystem; a device that runs is left alone."""
+        self._call(_DEV_SUSPEND, "resume", uuid)
+
+    def _targets(self, verb: str, uuid: str, flags: int) -> list[Target]:
+        answer = self._call(_TABLE_STATUS, verb, uuid, flags=flags)
+        header = _HEADER.unpack_from(answer)
+        base = position = header[4]
+        targets = []
+        for _ in range(header[5]):
+            start, length, _state, after, kind = _TARGET.unpack_from(answer, position)
+            text_start = position + _TARGET.size
+            text = bytes(answer[text_start : answer.index(0, text_start)]).decode()
+            targets.append(Target(start, length, _string(kind), text.strip()))
+            position = base + after
+        return targets
+
+    def _call(self, command: int, verb: str, uuid: str, *, flags: int = 0, body: bytes = b"") -> bytearray:
+        room = max(_ROOM, len(body))
+        while True:
+            argument = bytearray(_HEADER.size + room)
+            size, start = len(argument), _HEADER.size
+            _HEADER.pack_into(argument, 0, 4, 0, 0, size, start, 0, 0, flags, 0, 0, 0, b"", uuid.encode())
+            argument[start : start + len(body)] = body
+            try:
+                ioctl_into(self._file, 3 << 30 | _HEADER.size << 16 | 0xFD << 8 | command, argument)
+            except OSError as error:
+                raise _explained(verb, uuid, error) from error
+            if not _HEADER.unpack_from(argument)[7] & _BUFFER_FULL:
+                return argument
+            room *= 4
+
+
+@contextmanager
+def control() -> Iterator[Control]:
+    """Open device-mapper. Raises Failed where the kernel has none, or does not let us."""
+    try:
+        file = os.open(CONTROL, os.O_RDWR | os.O_CLOEXEC)
+    except OSError as error:
+        hint = "run as root" if error.errno in (errno.EACCES, errno.EPERM) else "load it: modprobe dm-mod"
+        raise Failed(f"cannot open {CONTROL}: {error.strerror}", hint=hint) from error
+    try:
+        yield Control(file)
+    finally:
+        os.close(file)
+
+
+def _device(answer: bytearray) -> Device:
+    fields = _HEADER.unpack_from(answer)
+    flags = fields[7]
+    return Device(
+        name=_string(fields[11]),
+        uuid=_string(fields[12]),
+        open_count=fields[6],
+        suspended=bool(flags & _SUSPEND),
+        read_only=bool(flags & _READ_ONLY),
+    )
+
+
+def _string(field: bytes) -> str:
+    return field.split(b"\0", 1)[0].decode()
+
+
+def _explained(verb: str, uuid: str, error: OSError) -> RokError:
+    kind = {errno.ENXIO: NotFound, errno.EBUSY: Busy}.get(error.errno or 0, Failed)
+    return kind(f"cannot {verb} device-mapper device {uuid}: {error.strerror}")

@@ -1,0 +1,115 @@
+"""Snapshots of several volumes at one instant, with LVM the owner of every id.
+
+LVM takes one snapshot at a time. So it first makes all of them, inactive: their thin ids are then LVM's. Then, with all
+the volumes suspended, each is deleted from the pool and taken again under its own id, by messages to the kernel that do not
+touch LVM's transaction. The volumes are suspended for milliseconds.
+
+A pool carries the tag PREPARING with the group while this goes on. To remove it is one commit of LVM's metadata, and makes
+all the snapshots of the group visible at once. Until then they are leftovers, which the next change removes, and the tag
+tells which volumes a killed process may have left suspended.
+"""
+
+import ctypes
+import functools
+import os
+import signal
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Final
+
+from engine.device.dm import Control, control, lvm_uuid
+from engine.device.lvmreport import LogicalVolume, change
+from engine.device.lvmtags import Tag, tag
+from engine.device.lvmview import PoolView
+from engine.errors import Failed
+
+_MCL_CURRENT: Final = 1
+_MCL_FUTURE: Final = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A snapshot to be taken: of which volume, under which thin id."""
+
+    origin: LogicalVolume
+    snapshot: LogicalVolume
+
+
+def announce(pool: PoolView, group: str) -> None:
+    """Record that a group is in preparation. Its snapshots are invisible from now on."""
+    change("lvchange", "--addtag", tag(Tag.PREPARING, group), pool.row.full_name)
+
+
+def commit(pool: PoolView, group: str) -> None:
+    """Make all the snapshots of the group visible."""
+    change("lvchange", "--deltag", tag(Tag.PREPARING, group), pool.row.full_name)
+
+
+def take(pool: PoolView, prepared: Sequence[Prepared]) -> None:
+    """Take all the prepared snapshots anew at one instant."""
+    pool_uuid = lvm_uuid(pool.row.group_uuid, pool.row.uuid, "tpool")
+    messages = [
+        message
+        for one in prepared
+        for message in (f"delete {one.snapshot.thin_id}", f"create_snap {one.snapshot.thin_id} {one.origin.thin_id}")
+    ]
+    with control() as devices:
+        devices.status(pool_uuid)  # ends a transaction that is open, while nothing waits for it
+        with _suspended([one.origin for one in prepared if one.origin.active], devices):
+            for message in messages:
+                devices.message(pool_uuid, message)
+
+
+def resume(volumes: Sequence[LogicalVolume]) -> None:
+    """Resume volumes that a killed process left suspended."""
+    with control() as devices:
+        for volume in volumes:
+            devices.resume(lvm_uuid(volume.group_uuid, volume.uuid))
+
+
+def clear_leftovers(pool: PoolView) -> None:
+    """Remove what a crash left of a group: its snapshots first, then the tag that hides them."""
+    resume(pool.suspended)
+    if pool.leftovers:
+        change("lvremove", "--force", *(row.full_name for row in pool.leftovers))
+    commit(pool, pool.preparing)
+
+
+@contextmanager
+def _suspended(volumes: Sequence[LogicalVolume], devices: Control) -> Iterator[None]:
+    """All volumes suspended inside, all running afterwards, whatever happens.
+
+    No signal stops us in between, and no page fault: the program itself may lie on a volume that is suspended.
+    """
+    uuids = [lvm_uuid(volume.group_uuid, volume.uuid) for volume in volumes]
+    with _signals_blocked(), _memory_locked(), ExitStack() as resumed:
+        for uuid in uuids:
+            resumed.callback(devices.resume, uuid)
+            devices.suspend(uuid)
+        yield
+
+
+@contextmanager
+def _signals_blocked() -> Iterator[None]:
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
+def _memory_locked() -> Iterator[None]:
+    if _libc().mlockall(_MCL_CURRENT | _MCL_FUTURE) < 0:
+        reason = os.strerror(ctypes.get_errno())
+        raise Failed(f"cannot lock memory, as suspending volumes needs: {reason}", hint="grant CAP_IPC_LOCK")
+    try:
+        yield
+    finally:
+        _libc().munlockall()
+
+
+@functools.cache
+def _libc() -> ctypes.CDLL:
+    return ctypes.CDLL(None, use_errno=True)

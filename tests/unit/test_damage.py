@@ -1,0 +1,236 @@
+"""Whatever is damaged, check finds it and says what it costs, and no restore ever gives other bytes for good."""
+
+import random
+
+import pytest
+
+from engine.errors import Damaged, NotFound, RokError
+from engine.extent import Extent
+from engine.repo.manifest import FORGOTTEN
+from engine.repo.map import REGION
+from engine.repo.naming import ObjectName, parse_reference
+from engine.repo.pack import PackKind, parse_pack_key, read_directory
+from engine.store.memory import MemoryStore
+from engine.units import KIB, MIB
+from tests.repositories import (
+    CLOCK,
+    content,
+    findings,
+    new_pool,
+    new_repository,
+    push_snapshots,
+    reopen,
+    restore,
+    snapshot,
+    write,
+)
+
+
+@pytest.fixture(params=[False, True], ids=["clear", "encrypted"])
+def story(request):
+    """A repository with two versions of one volume, and the pool they came from."""
+    pool, rnd = new_pool(), random.Random(3)
+    pool.create_volume("volume", 70 * MIB)
+    store = MemoryStore(CLOCK)
+    repository = new_repository(store, encrypted=request.param)
+    write(pool, "volume", (8 * MIB, rnd.randbytes(300 * KIB)), (66 * MIB, b"x" * 300 * KIB))
+    push_snapshots(repository, snapshot(pool, "a", "volume"))
+    write(pool, "volume", (8 * MIB, rnd.randbytes(64 * KIB)))
+    push_snapshots(repository, snapshot(pool, "b", "volume"))
+    return pool, store, repository
+
+
+def packs(store, repository, kind):
+    for blob in list(store.list("pack/")):
+        name = parse_pack_key(blob.key)
+        directory = read_directory(
+            name, blob.size, lambda o, n, key=blob.key: store.get_range(key, o, n), repository.keyring
+        )
+        if directory.kind is kind:
+            yield blob.key, directory
+
+
+def flip(store, key, position, mask=1):
+    body = bytearray(store.get(key))
+    body[position] ^= mask
+    store.put(key, body)
+
+
+def restorable(store, pool):
+    """Try every version; what comes back must be right. Returns how many could be restored in whole."""
+    repository, whole = reopen(store), 0
+    for manifest in repository.versions():
+        elsewhere = new_pool("elsewhere")
+        try:
+            restore(repository, manifest, elsewhere, "copy")
+        except Damaged:
+            continue
+        name = manifest.members[0].origin.snapshot
+        assert content(elsewhere, "copy") == content(pool, "volume", name), "a wrong byte was restored"
+        whole += 1
+    return whole
+
+
+def test_a_whole_repository_has_no_findings(story):
+    pool, store, repository = story
+    assert findings(repository, read_data=False) == findings(repository) == ()
+    assert restorable(store, pool) == 2
+
+
+def test_a_flipped_record_is_found_with_the_versions_and_extents_it_hurts(story):
+    pool, store, repository = story
+    key, directory = next(iter(packs(store, repository, PackKind.CHUNKS)))
+    record = next(r for r in directory.records if r.blocks)
+    flip(store, key, record.offset + record.length // 2)
+
+    assert findings(repository, read_data=False) == (), "a flipped byte shows only when data is read"
+    (finding,) = findings(repository)
+
+    assert finding.blob == key
+    assert finding.hurt
+    for hurt in finding.hurt:
+        assert hurt.object == ObjectName("bucket", "object")
+        assert hurt.member == "volume"
+        assert sum(extent.length for extent in hurt.extents) == record.blocks * 4096
+        assert all(8 * MIB <= extent.start < 9 * MIB or extent.start >= 66 * MIB for extent in hurt.extents)
+    assert restorable(store, pool) == 2 - len(finding.hurt)
+
+
+@pytest.mark.parametrize("kind", list(PackKind), ids=["chunks", "maps"])
+def test_a_lost_pack_is_found_without_reading_data(story, kind):
+    pool, store, repository = story
+    key, _ = next(iter(packs(store, repository, kind)))
+    store.delete(key)
+
+    found = findings(repository, read_data=False)
+
+    assert [finding.blob for finding in found] == [key]
+    assert found[0].hurt
+    hurt = {one.version for finding in found for one in finding.hurt}
+    assert restorable(store, pool) == 2 - len(hurt)
+
+
+def test_a_lost_map_hurts_its_region_and_no_more(story):
+    _, store, repository = story
+    newest = repository.versions()[-1]
+    regions = list(repository.reader().all_regions(newest.members[0].root, 70 * MIB))
+    for key, directory in packs(store, repository, PackKind.MAPS):
+        for record in directory.records:
+            if record.chunk[:16] == regions[1]:
+                flip(store, key, record.offset)
+
+    extents = {hurt.extents for finding in findings(repository) for hurt in finding.hurt}
+
+    assert extents == {(Extent(REGION, 70 * MIB - REGION),)}
+
+
+@pytest.mark.parametrize("keep", [0, 31, 1000])
+def test_a_truncated_pack_is_found_without_reading_data(story, keep):
+    pool, store, repository = story
+    key, _ = next(iter(packs(store, repository, PackKind.CHUNKS)))
+    store.put(key, store.get(key)[:keep])
+
+    for read_data in (False, True):
+        (finding,) = findings(repository, read_data=read_data)
+        assert finding.blob == key
+        assert finding.hurt
+    assert restorable(store, pool) < 2
+
+
+def test_damaged_and_lost_segments_cost_nothing(story):
+    pool, store, repository = story
+    segments = [blob.key for blob in store.list("index/")]
+    flip(store, segments[0], 40)
+    assert [finding.blob for finding in findings(repository)] == [segments[0]]
+    for key in segments:
+        store.delete(key)
+
+    assert findings(repository) == ()
+    assert restorable(store, pool) == 2
+    write(pool, "volume", (0, b"y" * MIB))
+    push_snapshots(reopen(store), snapshot(pool, "c", "volume"))
+    assert list(store.list("index/")), "the next push states the facts anew"
+    assert restorable(store, pool) == 3
+
+
+def test_a_damaged_manifest_costs_that_version_only(story):
+    pool, store, repository = story
+    lost, kept = repository.versions()
+    flip(store, f"versions/{lost.version}", 30)
+
+    (finding,) = findings(repository)
+
+    assert finding.blob == f"versions/{lost.version}"
+    assert [manifest.version for manifest in repository.versions()] == [kept.version]
+    assert restorable(store, pool) == 1
+    with pytest.raises(Damaged):
+        repository.resolve(parse_reference(f"bucket/object@{lost.version[:8]}"))
+
+
+def test_a_forgotten_version_is_gone_and_no_finding(story):
+    pool, store, repository = story
+    lost = repository.versions()[0]
+    store.put(f"versions/{lost.version}", FORGOTTEN)
+
+    assert findings(repository) == ()
+    assert restorable(store, pool) == 1
+    with pytest.raises(NotFound):
+        repository.manifest(lost.version)
+
+
+def test_a_manifest_moved_to_another_name_is_refused(story):
+    _, store, repository = story
+    first, second = repository.versions()
+    store.put(f"versions/{second.version}", store.get(f"versions/{first.version}"))
+
+    assert [finding.blob for finding in findings(repository)] == [f"versions/{second.version}"]
+
+
+@pytest.mark.slow
+def test_every_flipped_byte_of_small_blobs_is_found(story):
+    """Bit rot: each byte of each small blob in turn, and a sample of those of the packs."""
+    _, store, repository = story
+    rnd = random.Random(11)
+    for blob in list(store.list("")):
+        if not blob.key.startswith(("versions/", "index/", "pack/")):
+            continue
+        for position in range(blob.size) if blob.size < 1500 else rnd.sample(range(blob.size - 4), 12):
+            whole = store.get(blob.key)
+            flip(store, blob.key, position, 1 << rnd.randrange(8))
+            meaningless = blob.key.startswith("pack/") and position >= blob.size - 4
+            assert findings(repository) or meaningless, f"byte {position} of {blob.key}"
+            store.put(blob.key, whole)
+    assert findings(reopen(store)) == ()
+
+
+def test_a_damaged_descriptor_or_key_opens_nothing(story):
+    _, store, _ = story
+    rnd = random.Random(12)
+    for blob in list(store.list("")):
+        if not blob.key.startswith(("repository", "keys/")):
+            continue
+        whole = store.get(blob.key)
+        for position in rnd.sample(range(blob.size), 40):
+            flip(store, blob.key, position, 1 << rnd.randrange(8))
+            with pytest.raises(RokError):
+                reopen(store)
+            store.put(blob.key, whole)
+
+
+def test_a_copy_in_another_pack_stands_in_for_a_damaged_record(story):
+    pool, store, repository = story
+    key, directory = next(iter(packs(store, repository, PackKind.CHUNKS)))
+    other = MemoryStore(CLOCK)
+    for blob in store.list(""):
+        if blob.key != key and not blob.key.startswith("versions/"):
+            other.put(blob.key, store.get(blob.key))
+    push_snapshots(reopen(other, seed=77), [(pool, pool.snapshot("volume", "b"))])
+    for blob in other.list(""):
+        store.put(blob.key, other.get(blob.key))
+    for record in directory.records:
+        flip(store, key, record.offset)
+
+    newest = reopen(store).versions()[-1]
+    elsewhere = new_pool("elsewhere")
+    restore(reopen(store), newest, elsewhere, "copy")
+    assert content(elsewhere, "copy") == content(pool, "volume", "b")
