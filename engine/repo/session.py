@@ -20,7 +20,7 @@ from blake3 import blake3
 from engine.clock import Clock
 from engine.errors import Failed, OutOfSpace, Refused, RokError
 from engine.repo.document import seal_document
-from engine.repo.index import Index, Location
+from engine.repo.index import Index
 from engine.repo.manifest import BROKEN, FORGOTTEN, Manifest, seal_manifest
 from engine.repo.map import REFERENCE
 from engine.repo.naming import ObjectName
@@ -245,8 +245,6 @@ class Session:
         lengths = np.array([r.length | (RAW_BIT if r.raw else 0) for r in pack.records], dtype=np.uint32)
         prefixes = b"".join(record.chunk[:REFERENCE] for record in pack.records)
         facts = PackFacts(pack.name, pack.kind, len(blob), prefixes, lengths)
-        for record in pack.records:
-            self.index.add(record.chunk[:REFERENCE], Location(pack.name, record.offset, record.length, record.raw))
         with self._lock:
             self.stored += len(blob)
             self._facts.append(facts)
