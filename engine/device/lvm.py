@@ -26,7 +26,7 @@ from engine.device.base import (
     check_name,
     check_size,
 )
-from engine.device.dm import CONTROL, Control, control, lvm_uuid
+from engine.device.dm import CONTROL, Control, control
 from engine.device.lvmreport import LogicalVolume, change, logical_volumes
 from engine.device.lvmtags import Tag, choose_name, name_room, parse_tags, tag
 from engine.device.lvmview import PoolView, VolumeRow, view
@@ -374,7 +374,7 @@ def _with_use(volume: VolumeRow, devices: Control) -> Volume:
     if not volume.row.active:
         return volume.item
     try:
-        status = devices.status(lvm_uuid(volume.row.group_uuid, volume.row.uuid))
+        status = devices.status(volume.row.device)
     except NotFound:
         return volume.item  # deactivated since the listing
     return replace(volume.item, used=parse_thin_status(status[0].text) if status else None)

@@ -10,7 +10,7 @@ from lvm_fixture import GROUP, lvm
 
 from engine.device import lvmdelta
 from engine.device.base import Change, ChangeKind
-from engine.device.dm import control, lvm_uuid
+from engine.device.dm import control
 from engine.device.lvm import LvmPool
 from engine.device.lvmreport import LogicalVolume, logical_volumes
 from engine.errors import Failed
@@ -82,7 +82,7 @@ def test_a_metadata_snapshot_that_a_killed_process_left_is_released(pool: LvmPoo
     pool.create_snapshots({"vol": "old"})
     row = pool_row()
     with control() as devices:
-        devices.message(lvm_uuid(row.group_uuid, row.uuid, "tpool"), "reserve_metadata_snap")
+        devices.message(row.pool_device, "reserve_metadata_snap")
         assert lvmdelta.pool_state(devices, row).metadata_snapshot_held
     with pool.open_target("vol") as target:
         target.write(BLOCK, b"x" * 4096)

@@ -10,7 +10,7 @@ import pytest
 from lvm_fixture import GROUP, lvm, lvs
 
 from engine.device.base import Outcome, Pool
-from engine.device.dm import control, lvm_uuid
+from engine.device.dm import control
 from engine.device.lvm import LvmPool, find_pools
 from engine.device.lvmcreate import adopt_pool, create_pool, create_pool_in_group
 from engine.device.lvmdevices import SMALLEST
@@ -197,13 +197,12 @@ def fill_metadata(path: str) -> None:
     rows = logical_volumes(GROUP)
     pool = next(row for row in rows if row.name == "narrow")
     volume = next(row for row in rows if row.path == path)
-    device = lvm_uuid(pool.group_uuid, pool.uuid, "tpool")
     with control() as devices, Path(path).open("r+b", buffering=0) as file:
         for number in range(400):
-            used, size = map(int, devices.status(device)[0].text.split()[1].split("/"))
+            used, size = map(int, devices.status(pool.pool_device)[0].text.split()[1].split("/"))
             if used > 0.72 * size:
                 return
-            devices.message(device, f"create_snap {10_000 + number} {volume.thin_id}")
+            devices.message(pool.pool_device, f"create_snap {10_000 + number} {volume.thin_id}")
             for step in range(8):
                 file.seek((step * 1999 + number * 17) % 16384 * 64 * KIB)
                 file.write(b"x" * 4096)
