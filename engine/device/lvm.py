@@ -5,7 +5,7 @@ Every change holds a lock, and first clears away what a crash left half made.
 """
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -33,6 +33,7 @@ from engine.device.lvmview import PoolView, VolumeRow, view
 from engine.device.node import THIS_NODE, Node, Work
 from engine.device.probe import is_held, probe
 from engine.device.thin import parse_thin_status
+from engine.device.thintarget import ThinTarget
 from engine.device.tool import is_installed
 from engine.errors import Busy, NotFound, OutOfSpace
 from engine.extent import Extent
@@ -219,12 +220,12 @@ class LvmPool:
             change("lvremove", "--force", snapshot.row.full_name)
         return Outcome.REMOVED
 
-    def allocated(self, volume: str, snapshot: str | None = None) -> Iterator[Extent]:
+    def allocated(self, volume: str, snapshot: str | None = None) -> Generator[Extent, None, None]:
         """Where a snapshot (or the volume itself) may hold anything but zeros."""
         seen = self._look()
         return self._mappings(seen.row, seen.readable(volume, snapshot))
 
-    def delta(self, volume: str, old: str, new: str | None) -> Iterator[Change] | None:
+    def delta(self, volume: str, old: str, new: str | None) -> Generator[Change, None, None] | None:
         """What changed from snapshot `old` to snapshot `new`, or to the volume as it is."""
         seen = self._look()
         return self._changes(seen.row, seen.snapshot(volume, old).row, seen.readable(volume, new))
@@ -235,7 +236,8 @@ class LvmPool:
 
     def open_target(self, volume: str) -> AbstractContextManager[Target]:
         """Open to write, exclusively."""
-        return _target(self._look().own_volume(volume).row)
+        seen = self._look()
+        return _target(seen.row, seen.own_volume(volume).row)
 
     def mark_restoring(self, volume: str, version: str | None) -> None:
         """Record that a restore of `version` is writing to the volume; None: it is done."""
@@ -323,13 +325,13 @@ class LvmPool:
                 hint=f"grow it: rokctl pool extend {self._name} --size SIZE; or remove snapshots",
             )
 
-    def _changes(self, pool: LogicalVolume, old: LogicalVolume, new: LogicalVolume) -> Iterator[Change]:
+    def _changes(self, pool: LogicalVolume, old: LogicalVolume, new: LogicalVolume) -> Generator[Change, None, None]:
         if old.uuid == new.uuid:
             return
         with _awake(pool):
             yield from lvmdelta.changes(self._node, pool, old, new, self._check_present)
 
-    def _mappings(self, pool: LogicalVolume, row: LogicalVolume) -> Iterator[Extent]:
+    def _mappings(self, pool: LogicalVolume, row: LogicalVolume) -> Generator[Extent, None, None]:
         with _awake(pool):
             yield from lvmdelta.mappings(self._node, pool, row, self._check_present)
 
@@ -348,9 +350,9 @@ def _source(row: LogicalVolume, snapshot: bool) -> Iterator[Source]:
 
 
 @contextmanager
-def _target(row: LogicalVolume) -> Iterator[Target]:
+def _target(pool: LogicalVolume, row: LogicalVolume) -> Iterator[Target]:
     with _awake(row), blockio.open_target(row.path) as target:
-        yield target
+        yield ThinTarget(target, pool)
 
 
 @contextmanager
