@@ -73,10 +73,16 @@ def test_a_snapshot_of_a_mounted_filesystem_is_clean_and_whole(pool: LvmPool, tm
 
 
 def keep_writing(folder: Path, stop: threading.Event) -> None:
-    number = 0
-    while not stop.is_set():
-        (folder / f"{number % 20}").write_bytes(bytes([number % 256]) * 40_000)
-        number += 1
+    """Change data, in place so that a small pool does not fill, and names, which go through the journal."""
+    with (folder / "file").open("wb") as file:
+        number = 0
+        while not stop.is_set():
+            file.seek(number % 20 * 40_000)
+            file.write(bytes([number % 256]) * 40_000)
+            file.flush()
+            (folder / f"name{number}").mkdir()
+            (folder / f"name{number}").rename(folder / f"other{number % 7}")
+            number += 1
 
 
 # Writes the same counter into each volume in turn, with nothing in between.
