@@ -125,7 +125,7 @@ class LvmPool:
         with control() as devices:
             return _with_use(self._look().volume(name), devices)
 
-    def create_volume(self, name: str, size: int) -> Made[Volume]:
+    def create_volume(self, name: str, size: int, *, restoring: str | None = None) -> Made[Volume]:
         """A volume of `size` bytes that reads as zeros. An existing one of another size is Refused."""
         check_name("volume", name)
         check_size(size)
@@ -139,6 +139,7 @@ class LvmPool:
                 *("lvcreate", "--type", "thin", "--thinpool", seen.row.full_name, "--virtualsize", f"{size}b"),
                 *("--name", self._free_name(seen, name), "--setactivationskip", "n", "--wipesignatures", "n"),
                 *("--addtag", tag(Tag.VOLUME, name)),
+                *(("--addtag", tag(Tag.RESTORING, restoring)) if restoring is not None else ()),
             )
         return Made(self.volume(name), Outcome.CREATED)
 
