@@ -5,7 +5,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -207,9 +207,7 @@ def suspended() -> list[str]:
     return sorted(row["lv_name"] for row in lvs("lv_name,lv_suspended", GROUP) if row["lv_suspended"] == "suspended")
 
 
-def test_a_group_of_four_is_suspended_for_an_instant_only(
-    pool: LvmPool, record_property: Callable[[str, object], None]
-) -> None:
+def test_a_group_of_four_is_suspended_for_an_instant_only(pool: LvmPool) -> None:
     names = [f"v{number}" for number in range(4)]
     for name in names:
         pool.create_volume(name, 8 * MIB)
@@ -220,5 +218,4 @@ def test_a_group_of_four_is_suspended_for_an_instant_only(
     begun = time.monotonic()
     lvmgroup.take(seen, [Prepared(rows[name], rows[f"{name}s"]) for name in names])
     took = time.monotonic() - begun
-    record_property("milliseconds", round(1000 * took, 1))
-    assert took < 2
+    assert took < 1, f"{took:.3f} s"  # some milliseconds, on a machine that has nothing else to do
