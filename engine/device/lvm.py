@@ -8,7 +8,6 @@ import os
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import replace
-from pathlib import Path
 from typing import Final
 
 from engine.device import blockio, lvmdelta, lvmgroup, lvmspace, rules
@@ -26,7 +25,7 @@ from engine.device.base import (
     check_name,
     check_size,
 )
-from engine.device.dm import CONTROL, Control, control
+from engine.device.dm import Control, control, is_available
 from engine.device.lvmreport import LogicalVolume, change, logical_volumes
 from engine.device.lvmtags import Tag, choose_name, name_room, parse_tags, tag
 from engine.device.lvmview import PoolView, VolumeRow, view
@@ -46,7 +45,7 @@ def find_pools(node: Node = THIS_NODE) -> list[Pool]:
 
     Volumes that a killed process left suspended run again afterwards.
     """
-    if os.geteuid() != 0 or not Path(CONTROL).exists() or not is_installed("lvs"):
+    if os.geteuid() != 0 or not is_available() or not is_installed("lvs"):
         return []
     rows = logical_volumes()
     pools: list[Pool] = []
