@@ -4,9 +4,11 @@
     packs -> segment, again and again                 `writer`, `put_map`, `keep_alive`
     versions/<id> if absent -> pending removed        `commit`
 
-Whatever happens, nothing that was sent is deleted: only collectors delete packs.
+Whatever happens, nothing that was sent is deleted: only collectors delete packs. Nothing is written over either, and what
+cannot be removed stays for a collector, so that a node which may only create blobs can push.
 """
 
+import re
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -35,6 +37,16 @@ LEASE_SECONDS: Final = 30 * 60
 PACK_TARGET: Final = 16 * MIB
 SEGMENT_PACKS: Final = 64
 _MAGIC: Final = b"ROKSESS\x01"
+_RECORD_KEY: Final = re.compile(r"pending/([0-9a-f]{32})(?:-[0-9a-f]{8})?")
+
+
+def session_of(key: str) -> str | None:
+    """The version id of the session that a blob under `pending/` is a record of; None for a blob that is none.
+
+    A session is as old as the newest of its records.
+    """
+    match = _RECORD_KEY.fullmatch(key)
+    return match[1] if match else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,25 +125,29 @@ class Session:
         self._next_pack = 0
         self._facts: list[PackFacts] = []
         self._refreshed = 0.0
+        self._records: list[str] = []  # names under pending/, those included that may not have arrived
         self._is_open = False
 
     def _open(self) -> None:
         store = self._grounds.store
         begun = self._grounds.clock.monotonic()
         self._is_open = True  # from here on it may exist, even if the next call never answers
-        store.create(self._pending_key, self._record())
+        self.opened = store.stat(self._write_record()).modified
         self._refreshed = begun
-        self.opened = store.stat(self._pending_key).modified
         if self._purpose.base is not None:
             self.base = self._grounds.manifest(self._purpose.base)  # seen committed after our record stands: I7
         self.index, self._facts = self._grounds.load_index()
         self._uploads = Uploads(self._send, threads=self._threads, buffers=self._buffers, size=PACK_TARGET)
 
-    @property
-    def _pending_key(self) -> str:
-        return f"pending/{self.version}"
+    def _write_record(self) -> str:
+        """Say that this session lives, by a record under a name of its own; the record's key."""
+        count = len(self._records)
+        name = f"{self.version}-{count:08x}" if count else self.version
+        self._records.append(name)
+        self._grounds.store.create(f"pending/{name}", self._record(name))
+        return f"pending/{name}"
 
-    def _record(self) -> bytes:
+    def _record(self, name: str) -> bytes:
         keyring, purpose = self._grounds.keyring, self._purpose
         document = {
             "version": self.version,
@@ -142,7 +158,7 @@ class Session:
             "object": purpose.object.name,
             "opened": self.opened.isoformat(),
         }
-        return seal_document(_MAGIC, keyring.cipher("pending", self.version), document, self._grounds.entropy)
+        return seal_document(_MAGIC, keyring.cipher("pending", name), document, self._grounds.entropy)
 
     def writer(self) -> "PackWriter":
         """A writer of chunks for one thread."""
@@ -161,12 +177,12 @@ class Session:
         return chunk[:REFERENCE]
 
     def keep_alive(self) -> None:
-        """To be called every few seconds: refresh the session's record in time. Raises Failed when it was too late."""
+        """To be called every few seconds: write the next record of the session in time. Raises Failed when it was too late."""
         now = self._grounds.clock.monotonic()
         if now - self._refreshed < LEASE_SECONDS / 4:
             return
         self._check_lease(now)
-        self._grounds.store.put(self._pending_key, self._record())
+        self._write_record()
         self._refreshed = now
 
     def _check_lease(self, now: float) -> None:
@@ -192,7 +208,7 @@ class Session:
         manifest = build()
         blob = seal_manifest(manifest, self._grounds.keyring, self._grounds.entropy)
         self._create_version(blob)
-        self._grounds.store.delete(self._pending_key)
+        self._remove_records()
         self._is_open = False
         return manifest
 
@@ -214,12 +230,17 @@ class Session:
         """End the session by the tombstone that a collector would write, unless it had come to its commit, which then stands."""
         if not self._is_open:
             return
-        store = self._grounds.store
         with suppress(RokError):  # the error that ended the push matters more; a collector ends what stays open
             with suppress(BlobExists):
-                store.create(f"versions/{self.version}", BROKEN)
-            store.delete(self._pending_key)
+                self._grounds.store.create(f"versions/{self.version}", BROKEN)
+            self._remove_records()
         self._is_open = False
+
+    def _remove_records(self) -> None:
+        """Tidy up after the end of the session. It has ended all the same where this node may not delete, or cannot now."""
+        with suppress(RokError):
+            for name in self._records:
+                self._grounds.store.delete(f"pending/{name}")
 
     def _stop(self) -> None:
         if self._uploads is not None:
