@@ -24,13 +24,14 @@ SYSTEM_FILE: Final = Path("/etc/rokctl/config.yaml")
 VARIABLES: Final[Mapping[str, str]] = {
     "ROKCTL_REPOSITORY": "repository.url",
     "ROKCTL_PASSWORD_FILE": "repository.password_file",
+    "ROKCTL_KEY_FILE": "repository.key_file",
     "ROKCTL_PASSWORD_COMMAND": "repository.password_command",
     "ROKCTL_NODE": "node",
     "ROKCTL_STATE_DIR": "state_directory",
 }
 
-# The two say the same thing in two ways: a layer that sets one of them takes back the other of the layers below.
-_ALTERNATIVES: Final = ("repository.password_file", "repository.password_command")
+# They say the same thing in several ways: a layer that sets one of them takes back the others of the layers below.
+_ALTERNATIVES: Final = ("repository.password_file", "repository.password_command", "repository.key_file")
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,11 +84,12 @@ def _labels(value: object, place: _Place) -> Mapping[str, str]:
 
 @dataclass(frozen=True, slots=True)
 class RepositoryConfig:
-    """Which repository, and where its passphrase comes from (at most one of the two is set)."""
+    """Which repository, and where its secret comes from (at most one of the three is set)."""
 
     url: str | None = field(default=None, metadata={"read": _text})
     password_file: Path | None = field(default=None, metadata={"read": _path})
     password_command: str | None = field(default=None, metadata={"read": _text})
+    key_file: Path | None = field(default=None, metadata={"read": _path})
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,9 +138,8 @@ def read_config(environment: Mapping[str, str], file: Path | None = None, *, sys
 
 def override(config: Config, values: Mapping[str, Any]) -> Config:
     """`config` with these keys set; `values` are by full key, as in `{"repository.url": …}`, and already of the right type."""
-    for key in _ALTERNATIVES:
-        if key in values:
-            values = {**dict.fromkeys(_ALTERNATIVES), **values}
+    if any(key in values for key in _ALTERNATIVES):
+        values = {**dict.fromkeys(_ALTERNATIVES), **values}
     for key, value in values.items():
         section, _, name = key.rpartition(".")
         if section:
@@ -179,7 +180,7 @@ def _read_environment(environment: Mapping[str, str]) -> dict[str, object]:
         for variable, key in VARIABLES.items()
         if environment.get(variable)
     }
-    _refuse_both(values, "the environment")
+    _refuse_several(values, "the environment")
     return values
 
 
@@ -201,7 +202,7 @@ def _read_file(path: Path) -> dict[str, object]:
         problem = getattr(error, "problem", None) or "it is no YAML"
         raise Refused(f"the configuration file {where} is not valid: {problem}", hint="see rok-config(5)") from error
     values = dict(_read_section(root, "", path)) if root else {}
-    _refuse_both(values, str(path))
+    _refuse_several(values, str(path))
     return values
 
 
@@ -247,6 +248,7 @@ def _nearest(key: str, readers: Iterable[str]) -> str:
     return f"did you mean {near[0]}?" if near else "the keys are listed in rok-config(5)"
 
 
-def _refuse_both(values: Mapping[str, object], where: str) -> None:
-    if all(key in values for key in _ALTERNATIVES):
-        raise Refused(f"{where} sets both {' and '.join(_ALTERNATIVES)}", hint="keep one of the two")
+def _refuse_several(values: Mapping[str, object], where: str) -> None:
+    named = [key for key in _ALTERNATIVES if key in values]
+    if len(named) > 1:
+        raise Refused(f"{where} sets both {' and '.join(named)}", hint="keep one of them")

@@ -69,7 +69,7 @@ class Damaged(RokError):
 
 
 class WrongKey(RokError):
-    """The passphrase opens no key of the repository."""
+    """The passphrase, key file or paper copy does not open the repository."""
 
     remedy = Remedy.FIX_REQUEST
 

@@ -148,6 +148,9 @@ def _flags_template(
     password_file: Annotated[
         Path | None, typer.Option("--password-file", metavar="FILE", help="The file that holds its passphrase.")
     ] = None,
+    key_file: Annotated[
+        Path | None, typer.Option("--key-file", metavar="FILE", help="The key file that opens it.")
+    ] = None,
     config: Annotated[
         Path | None, typer.Option("--config", metavar="FILE", help="Read this configuration instead of the usual ones.")
     ] = None,

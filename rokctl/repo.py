@@ -1,4 +1,4 @@
-"""`rokctl repo`: make a repository, look at it, check it."""
+"""`rokctl repo`: make a repository, look at it, check it; its keys are in rokctl/key.py."""
 
 from dataclasses import fields
 from typing import TYPE_CHECKING, Annotated
@@ -7,6 +7,7 @@ import typer
 
 from engine.errors import Damaged
 from engine.units import format_size
+from rokctl import key
 from rokctl.options import command, noun
 from rokctl.render import Amount, plain, print_line
 from rokctl.wiring import Session
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from engine.repo.check import CheckReport, Finding
 
 app = noun("The repository: where versions live.")
+app.add_typer(key.app, name="key")
 
 
 @command(app, "init")
@@ -27,9 +29,9 @@ def init(
     """Make a repository in an empty store."""
     from engine.repo.repository import initialise
 
-    passphrase = None if no_encryption else session.new_passphrase()
+    secret = None if no_encryption else session.first_secret()
     with session.store(create=True) as store:
-        made = initialise(store, passphrase, clock=session.world.clock, entropy=session.world.entropy)
+        made = initialise(store, secret, clock=session.world.clock, entropy=session.world.entropy)
     kept = "encrypted" if made.encrypted else "not encrypted"
     record = {"outcome": "created", "id": made.id, "url": made.url, "encrypted": made.encrypted}
     session.output.result(f"repository {made.id} in {made.url}: created, {kept}", record)

@@ -1,4 +1,4 @@
-"""Where the passphrase of a repository comes from: a file, a program, the environment, or a person at a terminal."""
+"""Where the secret of a repository comes from: files, a program, the environment, or a person at a terminal."""
 
 import getpass
 import shlex
@@ -6,11 +6,32 @@ import subprocess  # noqa: TID251 - the passphrase program is the user's own, an
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
 from engine.config import RepositoryConfig
 from engine.errors import Failed, NotFound, Refused, WrongKey
 
-_SOURCES = "give --password-file, or set ROKCTL_PASSWORD_FILE or ROKCTL_PASSWORD_COMMAND"
+if TYPE_CHECKING:
+    from engine.repo.keyblob import Secret
+    from engine.repo.paper import PaperKey
+
+_SOURCES: Final = (
+    "give --password-file or --key-file, or set ROKCTL_PASSWORD_FILE, ROKCTL_KEY_FILE or ROKCTL_PASSWORD_COMMAND"
+)
+_NEW_SOURCES: Final = "give --new-password-file or --new-key-file"
+_PAPER_LIMIT: Final = 1 << 16
+
+
+def read_secret(config: RepositoryConfig, environment: Mapping[str, str], *, confirm: bool = False) -> "Secret":
+    """The secret that opens the repository: the key file of the configuration, else the passphrase.
+
+    Raises as `read_passphrase`.
+    """
+    from engine.repo.keyblob import passphrase_secret
+
+    if config.key_file is not None:
+        return _read_key_file(config.key_file, _SOURCES)
+    return passphrase_secret(read_passphrase(config, environment, confirm=confirm))
 
 
 def read_passphrase(config: RepositoryConfig, environment: Mapping[str, str], *, confirm: bool = False) -> str:
@@ -20,23 +41,71 @@ def read_passphrase(config: RepositoryConfig, environment: Mapping[str, str], *,
     there is no source, and no terminal to ask at.
     """
     if config.password_file is not None:
-        return _read_file(config.password_file)
+        return _read_file(config.password_file, _SOURCES)
     if config.password_command is not None:
         return _run(config.password_command, environment)
     if environment.get("ROKCTL_PASSWORD"):
         return environment["ROKCTL_PASSWORD"]
-    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+    if not _has_terminal():
         raise Refused("the repository is encrypted, and no passphrase was given", hint=_SOURCES)
-    return _ask(confirm=confirm)
+    return _ask("passphrase of the repository", confirm=confirm)
 
 
-def _read_file(path: Path) -> str:
+def read_new_secret(password_file: Path | None, key_file: Path | None) -> "Secret":
+    """The secret of a key to be made, from one of the files, or from a person who types a passphrase twice.
+
+    Raises NotFound, Refused.
+    """
+    from engine.repo.keyblob import passphrase_secret
+
+    if key_file is not None:
+        return _read_key_file(key_file, _NEW_SOURCES)
+    if password_file is not None:
+        return passphrase_secret(_read_file(password_file, _NEW_SOURCES))
+    if not _has_terminal():
+        raise Refused("no new passphrase was given", hint=_NEW_SOURCES)
+    return passphrase_secret(_ask("new passphrase", confirm=True))
+
+
+def read_paper(path: Path) -> "PaperKey":
+    """The paper copy that someone typed into a file. Raises NotFound, Refused."""
+    from engine.repo.paper import parse_paper
+
+    hint = "type the numbered lines of the paper into a file, and name it with --from-paper"
+    return parse_paper(_read_bytes(path, "paper copy", _PAPER_LIMIT, hint).decode("ascii", "replace"))
+
+
+def _has_terminal() -> bool:
+    return sys.stdin.isatty() and sys.stderr.isatty()
+
+
+def _read_key_file(path: Path, hint: str) -> "Secret":
+    from engine.repo.keyblob import KEY_FILE_LIMIT, key_file_secret
+
+    return key_file_secret(_read_bytes(path, "key file", KEY_FILE_LIMIT, hint))
+
+
+def _read_bytes(path: Path, what: str, limit: int, hint: str) -> bytes:
+    """All of a file; of one that is larger, or has no end, one byte more than the limit, so that it is found out."""
+    try:
+        with path.open("rb") as file:
+            return file.read(limit + 1)
+    except FileNotFoundError as error:
+        raise NotFound(f"there is no {what} {path}", hint=hint) from error
+    except OSError as error:
+        raise Refused(f"the {what} {path} cannot be read: {error.strerror}", hint=hint) from error
+
+
+def _read_file(path: Path, hint: str) -> str:
+    """The passphrase in a file. No message may quote a byte of it, which those of the codec do."""
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError as error:
-        raise NotFound(f"there is no passphrase file {path}", hint=_SOURCES) from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise Refused(f"the passphrase file {path} cannot be read: {error}", hint=_SOURCES) from error
+        raise NotFound(f"there is no passphrase file {path}", hint=hint) from error
+    except OSError as error:
+        raise Refused(f"the passphrase file {path} cannot be read: {error.strerror}", hint=hint) from error
+    except UnicodeDecodeError:
+        raise Refused(f"the passphrase file {path} is not UTF-8", hint="is it a key file? that is --key-file") from None
     return _not_empty(text, f"the passphrase file {path}")
 
 
@@ -48,8 +117,6 @@ def _run(command: str, environment: Mapping[str, str]) -> str:
             stdout=subprocess.PIPE,
             check=False,
             env=dict(environment),
-            text=True,
-            encoding="utf-8",
         )
     except (OSError, ValueError, IndexError) as error:
         raise Failed(
@@ -59,12 +126,16 @@ def _run(command: str, environment: Mapping[str, str]) -> str:
         raise Failed(
             f"the passphrase command {command!r} ended with {done.returncode}", hint="run it by hand to see why"
         )
-    return _not_empty(done.stdout, f"the output of the passphrase command {command!r}")
-
-
-def _ask(*, confirm: bool) -> str:
     try:
-        passphrase = getpass.getpass("passphrase of the repository: ", sys.stderr)
+        text = done.stdout.decode()
+    except UnicodeDecodeError:  # not chained: its message quotes a part of the passphrase
+        raise Failed(f"the passphrase command {command!r} printed what is not UTF-8", hint="correct it") from None
+    return _not_empty(text, f"the output of the passphrase command {command!r}")
+
+
+def _ask(what: str, *, confirm: bool) -> str:
+    try:
+        passphrase = getpass.getpass(f"{what}: ", sys.stderr)
         if confirm and getpass.getpass("the same again: ", sys.stderr) != passphrase:
             raise WrongKey("the two passphrases differ", hint="run the command again")
     except EOFError as error:

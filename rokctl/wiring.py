@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from engine.device.base import Pool, Snapshot
     from engine.device.pools import Pools
     from engine.rate import RateLimit
+    from engine.repo.keyblob import Secret
+    from engine.repo.paper import PaperKey
     from engine.repo.repository import Repository
     from engine.store.base import Store
     from rokctl.names import SnapshotName
@@ -40,6 +42,7 @@ class Flags:
 
     repo: str | None = None
     password_file: Path | None = None
+    key_file: Path | None = None
     config: Path | None = None
     json: bool = False
     quiet: bool = False
@@ -71,12 +74,19 @@ class Session:
     @cached_property
     def config(self) -> Config:
         """The files, the environment, and the flags over them."""
-        config = read_config(self.world.environment, self.flags.config)
-        if self.flags.repo is not None:
-            config = override(config, {"repository.url": self.flags.repo})
-        if self.flags.password_file is not None:
-            config = override(config, {"repository.password_file": self.flags.password_file})
-        return config
+        flags = self.flags
+        if flags.password_file is not None and flags.key_file is not None:
+            raise Refused(
+                "both --password-file and --key-file were given", hint="give the one that opens the repository"
+            )
+        given = settings(
+            **{
+                "repository.url": flags.repo,
+                "repository.password_file": flags.password_file,
+                "repository.key_file": flags.key_file,
+            }
+        )
+        return override(read_config(self.world.environment, flags.config), given)
 
     @property
     def node(self) -> str:
@@ -130,24 +140,22 @@ class Session:
             store.close()
 
     @contextmanager
-    def repository(self, *, limit_upload: int | None = None) -> "Iterator[Repository]":
-        """The configured repository, open until the end of the `with`."""
+    def repository(self, *, limit_upload: int | None = None, paper: Path | None = None) -> "Iterator[Repository]":
+        """The configured repository, open until the end of the `with`; by the paper copy in a file, if one is named."""
         from engine.repo.repository import open_repository
+        from rokctl.secret import read_paper, read_secret
+
+        def ask() -> "Secret | PaperKey":
+            return read_paper(paper) if paper else read_secret(self.config.repository, self.world.environment)
 
         with self.store(limit_upload=limit_upload) as store:
-            yield open_repository(store, self.passphrase, clock=self.world.clock, entropy=self.world.entropy)
+            yield open_repository(store, ask, clock=self.world.clock, entropy=self.world.entropy)
 
-    def passphrase(self) -> str:
-        """The passphrase of an existing repository."""
-        from rokctl.passphrase import read_passphrase
+    def first_secret(self) -> "Secret":
+        """The secret of a repository to be made; a person types a passphrase twice."""
+        from rokctl.secret import read_secret
 
-        return read_passphrase(self.config.repository, self.world.environment)
-
-    def new_passphrase(self) -> str:
-        """The passphrase of a repository to be made; a person types it twice."""
-        from rokctl.passphrase import read_passphrase
-
-        return read_passphrase(self.config.repository, self.world.environment, confirm=True)
+        return read_secret(self.config.repository, self.world.environment, confirm=True)
 
     def read_limit(self, limit: int | None) -> "RateLimit | None":
         """The rate at which volumes may be read: the option, else the configuration."""

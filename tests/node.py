@@ -16,6 +16,7 @@ from engine.clock import SystemClock
 from engine.device.pools import Pools
 from engine.ops.restore import RestoreOptions, restore_to_stream
 from engine.progress import Silent
+from engine.repo.keyblob import passphrase_secret
 from engine.repo.repository import open_repository
 from engine.store.url import open_store
 
@@ -111,7 +112,7 @@ class Node:
     def repository(self):
         """The repository, in this process."""
         with self.store() as store:
-            yield open_repository(store, lambda: PASSPHRASE, clock=SystemClock(), entropy=os.urandom)
+            yield open_repository(store, lambda: passphrase_secret(PASSPHRASE), clock=SystemClock(), entropy=os.urandom)
 
 
 def restored_digest(repository, manifest) -> str:

@@ -8,6 +8,7 @@ from engine.ops.push import PushOptions, push
 from engine.ops.restore import RestoreOptions, restore_to_volume
 from engine.progress import Silent
 from engine.repo.check import check
+from engine.repo.keyblob import passphrase_secret
 from engine.repo.naming import ObjectName
 from engine.repo.repository import initialise, open_repository
 from engine.units import GIB, MIB
@@ -31,12 +32,14 @@ OBJECT = ObjectName("bucket", "object")
 
 def new_repository(store, *, encrypted=False, seed=0, clock=None):
     """Unencrypted unless asked: the key derivation takes a fifth of a second."""
-    passphrase = PASSPHRASE if encrypted else None
-    return initialise(store, passphrase, clock=clock or CLOCK, entropy=CountingEntropy(seed))
+    secret = passphrase_secret(PASSPHRASE) if encrypted else None
+    return initialise(store, secret, clock=clock or CLOCK, entropy=CountingEntropy(seed))
 
 
 def reopen(store, *, seed=1, clock=None):
-    return open_repository(store, lambda: PASSPHRASE, clock=clock or CLOCK, entropy=CountingEntropy(seed))
+    return open_repository(
+        store, lambda: passphrase_secret(PASSPHRASE), clock=clock or CLOCK, entropy=CountingEntropy(seed)
+    )
 
 
 def new_pool(name="pool", clock=None):

@@ -13,27 +13,27 @@ from datetime import datetime
 from typing import Final, TypeVar
 
 from engine.clock import Clock
-from engine.errors import Damaged, NotFound, Refused, WrongKey
+from engine.errors import Damaged, NotFound, Refused
 from engine.repo.descriptor import (
     DESCRIPTOR_KEY,
-    KEYS_PREFIX,
     Descriptor,
     check_seal,
     clear_master,
     make_descriptor,
     parse_descriptor,
-    unwrap_master,
-    wrap_master,
 )
 from engine.repo.document import open_document
 from engine.repo.index import Index
+from engine.repo.keyblob import KEYS_PREFIX, Secret, wrap_master
 from engine.repo.manifest import BROKEN, FORGOTTEN, TOMBSTONE_LIMIT, Manifest, open_manifest
 from engine.repo.naming import ObjectName, VersionReference
 from engine.repo.pack import PackName, parse_pack_key, read_directory
+from engine.repo.paper import PaperKey
 from engine.repo.reader import Reader
 from engine.repo.seal import Entropy, Keyring
 from engine.repo.segment import PackFacts, decode_segment, facts_of
-from engine.repo.session import Purpose, Session, open_session
+from engine.repo.session import Purpose, Session, open_session, session_of
+from engine.repo.unlock import unlock
 from engine.store.base import Blob, BlobExists, NoSuchBlob, Store
 
 _CONNECTIONS: Final = 8
@@ -71,27 +71,28 @@ class Survey:
     damaged: Mapping[str, Damaged]
 
 
-def initialise(store: Store, passphrase: str | None, *, clock: Clock, entropy: Entropy) -> "Repository":
-    """Make a repository in an empty store; without a passphrase it is not encrypted.
+def initialise(store: Store, secret: Secret | None, *, clock: Clock, entropy: Entropy) -> "Repository":
+    """Make a repository in an empty store, with one key, for `secret`; without one it is not encrypted.
 
     Raises Refused when something is there already, or when the store does not keep its promise of create-if-absent.
     """
     _refuse_occupied(store)
     _probe_create_if_absent(store, entropy)
-    repository_id, master, created = entropy(16).hex(), entropy(32), clock.now()
-    if passphrase is not None:
-        if not passphrase:
-            raise Refused("the passphrase is empty", hint="give one, or say --no-encryption")
+    repository_id, keyring, created = entropy(16).hex(), Keyring(entropy(32), encrypted=secret is not None), clock.now()
+    name = None
+    if secret is not None:
         # The key stands before the descriptor: a repository that can be seen can be opened.
-        key = f"{KEYS_PREFIX}{entropy(16).hex()}"
-        store.create(key, wrap_master(master, passphrase, repository_id, created, entropy))
-    blob = make_descriptor(repository_id, created, master, encrypted=passphrase is not None)
+        name = entropy(16).hex()
+        blob = wrap_master(
+            keyring, secret, name=name, label="", repository_id=repository_id, created=created, entropy=entropy
+        )
+        store.create(f"{KEYS_PREFIX}{name}", blob)
+    blob = make_descriptor(repository_id, created, keyring)
     try:
         store.create(DESCRIPTOR_KEY, blob)
     except BlobExists:
         raise Refused(f"someone else has just created a repository at {store.url}") from None
-    descriptor = parse_descriptor(blob, store.url)
-    return Repository(store, descriptor, Keyring(master, encrypted=descriptor.encrypted), clock, entropy)
+    return Repository(store, parse_descriptor(blob, store.url), keyring, clock, entropy, key=name)
 
 
 def _refuse_occupied(store: Store) -> None:
@@ -120,8 +121,10 @@ def _probe_create_if_absent(store: Store, entropy: Entropy) -> None:
     )
 
 
-def open_repository(store: Store, ask: Callable[[], str], *, clock: Clock, entropy: Entropy) -> "Repository":
-    """Open the repository in a store. `ask` gives the passphrase, and is called only when one is needed.
+def open_repository(
+    store: Store, ask: Callable[[], Secret | PaperKey], *, clock: Clock, entropy: Entropy
+) -> "Repository":
+    """Open the repository in a store, without writing to it. `ask` gives the secret, and is called only when it takes one.
 
     Raises NotFound when nothing is there, Refused when it is of another program or too new, WrongKey, Damaged.
     """
@@ -130,38 +133,37 @@ def open_repository(store: Store, ask: Callable[[], str], *, clock: Clock, entro
     except NoSuchBlob:
         raise NotFound(f"there is no repository at {store.url}", hint="make one with `rokctl repo init`") from None
     descriptor = parse_descriptor(blob, store.url)
-    master = _unlock(store, descriptor, ask()) if descriptor.encrypted else clear_master(descriptor)
+    if descriptor.encrypted:
+        master, key = unlock(store, descriptor, ask())
+    else:
+        master, key = clear_master(descriptor), None
     keyring = Keyring(master, encrypted=descriptor.encrypted)
     check_seal(descriptor, keyring, store.url)
-    return Repository(store, descriptor, keyring, clock, entropy)
-
-
-def _unlock(store: Store, descriptor: Descriptor, passphrase: str) -> bytes:
-    damaged: Damaged | None = None
-    keys = [blob.key for blob in store.list(KEYS_PREFIX)]
-    if not keys:
-        raise Damaged(f"the repository {store.url} has no key left", hint="restore a blob under 'keys/' from a copy")
-    for key in keys:
-        try:
-            return unwrap_master(store.get(key), passphrase, descriptor.id, key)
-        except WrongKey:
-            continue
-        except Damaged as error:
-            damaged = error
-    raise damaged or WrongKey(
-        f"the passphrase opens no key of the repository {store.url}", hint="check --password-file or the environment"
-    )
+    return Repository(store, descriptor, keyring, clock, entropy, key=key)
 
 
 class Repository:
-    """An open repository. Any number of threads and nodes may use it at once."""
+    """An open repository. Any number of threads and nodes may use it at once.
 
-    def __init__(self, store: Store, descriptor: Descriptor, keyring: Keyring, clock: Clock, entropy: Entropy) -> None:
+    `key` names the key that it was opened by; None where it took none, or a paper copy.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        descriptor: Descriptor,
+        keyring: Keyring,
+        clock: Clock,
+        entropy: Entropy,
+        *,
+        key: str | None = None,
+    ) -> None:
         self.store = store
         self.descriptor = descriptor
         self.keyring = keyring
         self.clock = clock
         self.entropy = entropy
+        self.key = key
 
     @property
     def id(self) -> str:
@@ -309,6 +311,13 @@ class Repository:
         """A reader of maps and chunks, over the given index or the present one."""
         return Reader(self.store, self.keyring, self.load_index()[0] if index is None else index)
 
+    def open_sessions(self) -> set[str]:
+        """The version ids of the sessions that have not ended. A session ends when its version exists, or its tombstone."""
+        opened = {session for blob in self.store.list("pending/") if (session := session_of(blob.key)) is not None}
+        return (
+            opened - {blob.key.removeprefix("versions/") for blob in self.store.list("versions/")} if opened else opened
+        )
+
     def status(self) -> RepositoryStatus:
         """Count what is there. Reads the listings, the index and the manifests."""
         versions, index = self.versions(), self.load_index()[0]
@@ -327,7 +336,7 @@ class Repository:
             index_segments=len(segments),
             index_bytes=sum(blob.size for blob in segments),
             chunks=index.chunks,
-            open_sessions=len(list(self.store.list("pending/"))),
+            open_sessions=len(self.open_sessions()),
         )
 
     def _map(self, call: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:

@@ -91,6 +91,11 @@ class Keyring:
         self._master = master
         self.encrypted = encrypted
 
+    @property
+    def master(self) -> bytes:
+        """The master key itself: to be wrapped for someone, or put on paper."""
+        return self._master
+
     def subkey(self, purpose: str, name: str | None = None) -> bytes:
         """The 32-byte key for a purpose, or for one blob of that purpose."""
         context = purpose if name is None else f"{purpose}\0{name}"

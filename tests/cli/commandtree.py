@@ -7,7 +7,7 @@ import typer
 
 from rokctl.cli import app
 
-EVERYWHERE = {"--repo", "--password-file", "--config", "--json", "--quiet", "--no-wait", "--help"}
+EVERYWHERE = {"--repo", "--password-file", "--key-file", "--config", "--json", "--quiet", "--no-wait", "--help"}
 PROGRAM = {"--version", "--install-completion", "--show-completion"}
 
 

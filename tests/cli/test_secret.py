@@ -7,7 +7,7 @@ import pytest
 
 from engine.config import RepositoryConfig
 from engine.errors import Failed, NotFound, Refused
-from rokctl.passphrase import read_passphrase
+from rokctl.secret import read_passphrase
 
 
 def test_a_file_s_last_line_end_is_no_part_of_it_but_spaces_are(tmp_path):

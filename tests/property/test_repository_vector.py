@@ -12,6 +12,7 @@ import pytest
 from blake3 import blake3
 
 from engine.errors import WrongKey
+from engine.repo.keyblob import passphrase_secret
 from engine.repo.naming import parse_reference
 from engine.repo.repository import open_repository
 from engine.repo.seal import Keyring
@@ -73,7 +74,7 @@ def test_a_repository_of_format_1_opens_checks_and_restores(kind):
     for key, body in json.loads(GOLDEN.read_text(encoding="ascii"))[kind].items():
         store.put(key, base64.b64decode(body))
 
-    repository = open_repository(store, lambda: PASSPHRASE, clock=CLOCK, entropy=CountingEntropy(9))
+    repository = open_repository(store, lambda: passphrase_secret(PASSPHRASE), clock=CLOCK, entropy=CountingEntropy(9))
 
     assert findings(repository) == ()
     pool = new_pool()
@@ -87,7 +88,7 @@ def test_a_repository_of_format_1_opens_checks_and_restores(kind):
     assert repository.resolve(parse_reference("bucket/object")).version == report.version
     if kind == "encrypted":
         with pytest.raises(WrongKey):
-            open_repository(store, lambda: "wrong", clock=CLOCK, entropy=CountingEntropy(9))
+            open_repository(store, lambda: passphrase_secret("wrong"), clock=CLOCK, entropy=CountingEntropy(9))
 
 
 def test_keys_are_derived_as_ever():

@@ -1,0 +1,215 @@
+"""Key blobs: the master key, wrapped for one passphrase or one key file (rok-repository(5), KEYS). No input or output."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import Enum
+from typing import Any, Final
+
+from blake3 import blake3
+
+from engine.errors import Damaged, Refused, WrongKey
+from engine.repo.document import canonical, parse_object
+from engine.repo.seal import BOX_OVERHEAD, NONCE, TAG, AesGcm, Entropy, Keyring, open_box, seal_box
+from engine.units import GIB, KIB, MIB
+
+KEYS_PREFIX: Final = "keys/"
+KEY_FILE_LIMIT: Final = 8 * MIB
+LABEL_LIMIT: Final = 200  # bytes of UTF-8
+
+_KEY_FILE_CONTEXT: Final = "rokctl repository key file 1"
+_KDF: Final = "scrypt"
+_SIZE_LIMIT: Final = 64 * KIB
+_SALT: Final = 32
+_SALTS: Final = range(16, 65)
+_MASTER: Final = 32
+
+
+class KeyKind(Enum):
+    """What opens a key."""
+
+    PASSPHRASE = "passphrase"  # noqa: S105 - the word for one
+    FILE = "key file"
+
+
+@dataclass(frozen=True, slots=True)
+class Secret:
+    """What someone holds that opens a key. Its bytes are left out of its repr, so that no message and no trace shows them."""
+
+    kind: KeyKind
+    material: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """The parameters of scrypt: what one guess at a secret costs whoever guesses."""
+
+    n: int
+    r: int
+    p: int
+
+    @property
+    def memory(self) -> int:
+        """Bytes that one derivation takes."""
+        return 128 * self.n * self.r * self.p
+
+    @property
+    def is_weak(self) -> bool:
+        """Whether a guess costs less memory, or less work, than for a key that is made today."""
+        return self.n * self.r < TODAY.n * TODAY.r or self.n * self.r * self.p < TODAY.n * TODAY.r * TODAY.p
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether scrypt takes it, within the memory that a reader grants to bytes that anyone may have written."""
+        return self.n >= 2 and self.n.bit_count() == 1 and self.r >= 1 <= self.p and self.memory <= GIB
+
+    def __str__(self) -> str:
+        return f"{_KDF} n={self.n} r={self.r} p={self.p}"
+
+
+TODAY: Final = Cost(n=65536, r=8, p=1)
+
+
+@dataclass(frozen=True, slots=True)
+class KeyBlob:
+    """A blob `keys/<name>`, read and found whole. The label is still sealed."""
+
+    name: str
+    kind: KeyKind
+    cost: Cost
+    salt: bytes
+    nonce: bytes
+    wrapped: bytes
+    created: datetime
+    sealed_label: bytes
+
+    def label(self, keyring: Keyring) -> str:
+        """What the key was called by who made it. Raises Damaged."""
+        if not self.sealed_label:
+            return ""
+        return bytes(open_box(_label_cipher(keyring, self.name), self.sealed_label)).decode("utf-8", "replace")
+
+
+def passphrase_secret(text: str) -> Secret:
+    """A passphrase: its UTF-8. Raises Refused when it is empty or has none."""
+    if not text:
+        raise Refused("the passphrase is empty", hint="give one; `rokctl repo init --no-encryption` does without")
+    try:
+        return Secret(KeyKind.PASSPHRASE, text.encode())
+    except UnicodeEncodeError:  # not chained: its message quotes a part of the passphrase
+        raise Refused("the passphrase is not UTF-8", hint="use a key file for bytes that are no text") from None
+
+
+def key_file_secret(content: bytes) -> Secret:
+    """A key file: a hash of all of its content, so that every byte counts. Raises Refused when it is empty or too large."""
+    if not content:
+        raise Refused("the key file is empty", hint="make one with `head -c 32 /dev/urandom > FILE`")
+    if len(content) > KEY_FILE_LIMIT:
+        raise Refused(f"the key file is larger than {KEY_FILE_LIMIT} bytes", hint="32 random bytes are enough")
+    return Secret(KeyKind.FILE, blake3(content, derive_key_context=_KEY_FILE_CONTEXT).digest())
+
+
+def check_label(text: str) -> str:
+    """`text`, if a key may be labelled with it. Raises Refused."""
+    if len(text.encode(errors="replace")) > LABEL_LIMIT or not text.isprintable():
+        raise Refused(
+            f"{text!r} cannot be the label of a key",
+            hint=f"use at most {LABEL_LIMIT} bytes, without control characters",
+        )
+    return text
+
+
+def wrap_master(
+    keyring: Keyring,
+    secret: Secret,
+    *,
+    name: str,
+    label: str,
+    repository_id: str,
+    created: datetime,
+    entropy: Entropy,
+    cost: Cost = TODAY,
+) -> bytes:
+    """The blob `keys/<name>` that gives the master key to whoever has the secret."""
+    salt, nonce = entropy(_SALT), entropy(NONCE)
+    wrapped = bytearray(_MASTER + TAG)
+    cipher = AesGcm(_derive(secret, salt, cost))
+    cipher.seal_into(nonce, keyring.master, memoryview(wrapped), bytes.fromhex(repository_id))
+    sealed_label = seal_box(_label_cipher(keyring, name), label.encode(), entropy) if label else b""
+    document: dict[str, Any] = {
+        "kdf": _KDF,
+        "n": cost.n,
+        "r": cost.r,
+        "p": cost.p,
+        "kind": secret.kind.value,
+        "salt": salt.hex(),
+        "nonce": nonce.hex(),
+        "wrapped": wrapped.hex(),
+        "created": created.isoformat(),
+        "label": sealed_label.hex(),
+    }
+    document["sum"] = _sum(document)
+    return canonical(document)
+
+
+def parse_key(name: str, blob: bytes) -> KeyBlob:
+    """Read a blob `keys/<name>`. Raises Damaged when it is not what was written, Refused when a newer program wrote it."""
+    what = f"the key blob {KEYS_PREFIX}{name}"
+    document = parse_object(blob, what) if len(blob) <= _SIZE_LIMIT else {}
+    try:
+        is_whole = document.get("sum") == _sum(document)
+    except (ValueError, RecursionError):  # no canonical form: NaN, half a surrogate pair, nesting without end
+        is_whole = False
+    if not is_whole:
+        raise Damaged(f"{what} is not what was written", hint="remove it, and add its passphrase or key file again")
+    try:
+        return _parse_fields(name, document, what)
+    except (KeyError, TypeError, ValueError):
+        raise Damaged(f"{what} lacks a field") from None
+
+
+def _parse_fields(name: str, document: Mapping[str, Any], what: str) -> KeyBlob:
+    kind = document.get("kind", KeyKind.PASSPHRASE.value)
+    if document["kdf"] != _KDF or kind not in [known.value for known in KeyKind]:
+        raise Refused(f"{what} was written by a newer program", hint="upgrade rokctl on this machine")
+    cost = Cost(*(_whole(document[name]) for name in ("n", "r", "p")))
+    if not cost.is_sound:
+        raise Damaged(f"{what} asks for a key derivation beyond what this program accepts")
+    salt, nonce, wrapped, label = (bytes.fromhex(document[name]) for name in ("salt", "nonce", "wrapped", "label"))
+    created = datetime.fromisoformat(document["created"])
+    lengths_fit = len(salt) in _SALTS and len(nonce) == NONCE and len(wrapped) == _MASTER + TAG
+    if not lengths_fit or created.tzinfo is None or len(label) > BOX_OVERHEAD + LABEL_LIMIT:
+        raise Damaged(f"{what} has a field of another form")
+    return KeyBlob(name, KeyKind(kind), cost, salt, nonce, wrapped, created, label)
+
+
+def _whole(value: object) -> int:
+    if type(value) is not int:
+        raise TypeError
+    return value
+
+
+def unwrap_master(key: KeyBlob, secret: Secret, repository_id: str) -> bytes:
+    """The master key. Raises WrongKey when it was wrapped for another secret."""
+    cipher = AesGcm(_derive(secret, key.salt, key.cost))
+    try:
+        return bytes(cipher.open(key.nonce, key.wrapped, bytes.fromhex(repository_id)))
+    except Damaged:
+        raise WrongKey(f"the {secret.kind.value} does not open key {key.name}") from None
+
+
+def _derive(secret: Secret, salt: bytes, cost: Cost) -> bytes:
+    slack = MIB  # OpenSSL counts a little more than the formula
+    return hashlib.scrypt(
+        secret.material, salt=salt, n=cost.n, r=cost.r, p=cost.p, maxmem=cost.memory + slack, dklen=32
+    )
+
+
+def _label_cipher(keyring: Keyring, name: str) -> AesGcm:
+    return AesGcm(keyring.subkey("key label", name))
+
+
+def _sum(document: Mapping[str, Any]) -> str:
+    rest = {key: value for key, value in document.items() if key != "sum"}
+    return blake3(canonical(rest)).digest(length=16).hex()

@@ -1,0 +1,70 @@
+"""Opening: which of the keys of a repository does a secret open?"""
+
+from dataclasses import dataclass, field
+
+from engine.errors import Damaged, Refused, RokError, WrongKey
+from engine.repo.descriptor import Descriptor
+from engine.repo.keyblob import KEYS_PREFIX, Secret, parse_key, unwrap_master
+from engine.repo.paper import PaperKey
+from engine.store.base import NoSuchBlob, Store
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """The master key, and the name of the key that gave it."""
+
+    master: bytes = field(repr=False)
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """What came of trying: how many keys there are, what was opened, and the first key that could not be tried."""
+
+    keys: int
+    opened: Opened | None
+    problem: RokError | None
+
+
+def unlock(store: Store, descriptor: Descriptor, secret: Secret | PaperKey) -> tuple[bytes, str | None]:
+    """The master key of an encrypted repository, and the name of the key that gave it; a paper copy has none.
+
+    Raises WrongKey when every key was tried; Damaged, or Refused for one of a newer program, when a key could not be.
+    """
+    if isinstance(secret, PaperKey):
+        if secret.repository_id != descriptor.id:
+            raise WrongKey(
+                f"the paper copy is of repository {secret.repository_id}; the one at {store.url} is {descriptor.id}",
+                hint="check the URL",
+            )
+        return secret.master, None
+    tried = try_keys(store, descriptor.id, secret)
+    if tried.opened is not None:
+        return tried.opened.master, tried.opened.key
+    if not tried.keys:
+        raise Damaged(
+            f"the repository {store.url} has no key left",
+            hint="use its paper copy with `rokctl repo key add --from-paper`, or restore a blob under 'keys/' from a copy",
+        )
+    raise tried.problem or WrongKey(
+        f"the {secret.kind.value} opens no key of the repository {store.url}",
+        hint="check --password-file, --key-file or the environment",
+    )
+
+
+def try_keys(store: Store, repository_id: str, secret: Secret, *, leave_out: str | None = None) -> Tried:
+    """Try the keys of the secret's kind in the order of their names, until one opens. Each costs one key derivation."""
+    names = [blob.key.removeprefix(KEYS_PREFIX) for blob in store.list(KEYS_PREFIX)]
+    problem: RokError | None = None
+    for name in names:
+        if name == leave_out:
+            continue
+        try:
+            key = parse_key(name, store.get(f"{KEYS_PREFIX}{name}"))
+            if key.kind is secret.kind:
+                return Tried(len(names), Opened(unwrap_master(key, secret, repository_id), name), problem)
+        except (WrongKey, NoSuchBlob):  # another's; or removed since it was listed
+            continue
+        except (Damaged, Refused) as error:
+            problem = problem or error
+    return Tried(len(names), None, problem)
