@@ -1,0 +1,225 @@
+"""Key blobs and paper copies: what is written is read back, what was damaged is told from what is another's."""
+
+from datetime import UTC, datetime
+
+import pytest
+from blake3 import blake3
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from engine.errors import Damaged, Refused, RokError, WrongKey
+from engine.repo.document import canonical, parse_object
+from engine.repo.keyblob import (
+    KEY_FILE_LIMIT,
+    TODAY,
+    Cost,
+    KeyKind,
+    check_label,
+    key_file_secret,
+    parse_key,
+    passphrase_secret,
+    unwrap_master,
+    wrap_master,
+)
+from engine.repo.paper import PaperKey, paper_lines, paper_text, parse_paper
+from engine.repo.seal import Keyring
+from engine.units import GIB
+from tests.counting_entropy import CountingEntropy
+
+ID, NAME = "ab" * 16, "cd" * 16
+TIME = datetime(2026, 11, 24, 8, 0, tzinfo=UTC)
+KEYRING = Keyring(bytes(range(32)), encrypted=True)
+CHEAP = Cost(n=16, r=1, p=1)
+
+
+def wrapped(secret, *, label="", cost=CHEAP, name=NAME):
+    return wrap_master(
+        KEYRING,
+        secret,
+        name=name,
+        label=label,
+        repository_id=ID,
+        created=TIME,
+        entropy=CountingEntropy(3),
+        cost=cost,
+    )
+
+
+def with_sum(document):
+    """A key blob that is whole as far as its sum says: anyone can write one."""
+    rest = {key: value for key, value in document.items() if key != "sum"}
+    return canonical({**rest, "sum": blake3(canonical(rest)).digest(length=16).hex()})
+
+
+labels = st.text(st.characters(categories=("L", "N", "P", "S")), max_size=40)
+
+
+@given(st.text(st.characters(exclude_categories=("Cs",)), min_size=1) | st.binary(min_size=1), labels)
+@settings(max_examples=50)
+def test_a_key_opens_for_its_own_secret_alone(given_secret, label):
+    is_text = isinstance(given_secret, str)
+    secret = passphrase_secret(given_secret) if is_text else key_file_secret(given_secret)
+
+    key = parse_key(NAME, wrapped(secret, label=label))
+
+    assert (key.name, key.created, key.cost, key.label(KEYRING)) == (NAME, TIME, CHEAP, label)
+    assert key.kind is (KeyKind.PASSPHRASE if is_text else KeyKind.FILE)
+    assert unwrap_master(key, secret, ID) == KEYRING.master
+    other = passphrase_secret(given_secret + "x") if is_text else key_file_secret(given_secret + b"\n")
+    for wrong_secret, wrong_id in ((other, ID), (secret, "00" * 16)):
+        with pytest.raises(WrongKey):
+            unwrap_master(key, wrong_secret, wrong_id)
+
+
+def test_a_wrong_passphrase_is_told_from_a_damaged_key():
+    blob = wrapped(passphrase_secret("correct horse"), label="home")
+    with pytest.raises(WrongKey):
+        unwrap_master(parse_key(NAME, blob), passphrase_secret("wrong"), ID)
+    for position in range(len(blob)):
+        flipped = bytearray(blob)
+        flipped[position] ^= 1
+        with pytest.raises(Damaged):
+            parse_key(NAME, bytes(flipped))
+
+
+def test_a_passphrase_and_a_key_file_of_the_same_bytes_are_two_secrets():
+    assert passphrase_secret("secret").material != key_file_secret(b"secret").material
+    assert key_file_secret(b"secret") != key_file_secret(b"secret\n"), "no line end is taken off"
+
+
+def test_the_store_reads_no_label_and_cannot_move_it_to_another_key():
+    blob = wrapped(passphrase_secret("p"), label="the safe in Berlin")
+    assert b"safe" not in blob
+    with pytest.raises(Damaged):
+        parse_key("ef" * 16, blob).label(KEYRING)
+
+
+def test_no_repr_shows_a_secret():
+    shown = repr([passphrase_secret("hunter2"), key_file_secret(b"hunter2"), PaperKey(ID, KEYRING.master)])
+    assert "hunter2" not in shown
+    assert str(KEYRING.master) not in shown
+
+
+@pytest.mark.parametrize("text", ["", "\udcff"], ids=["empty", "not UTF-8"])
+def test_a_passphrase_that_cannot_be_one_is_refused(text):
+    with pytest.raises(Refused) as caught:
+        passphrase_secret(text)
+    assert caught.value.hint
+    assert "udcff" not in caught.value.message
+
+
+@pytest.mark.parametrize("content", [b"", bytes(KEY_FILE_LIMIT + 1)], ids=["empty", "too large"])
+def test_a_key_file_that_cannot_be_one_is_refused(content):
+    with pytest.raises(Refused, match="key file"):
+        key_file_secret(content)
+
+
+@pytest.mark.parametrize("text", ["a\nb", "\x1b[31m", "x" * 201, "\udcff"], ids=ascii)
+def test_a_label_that_could_drive_a_terminal_or_fill_the_page_is_refused(text):
+    with pytest.raises(Refused):
+        check_label(text)
+
+
+GOOD = parse_object(wrapped(passphrase_secret("p")), "it")
+
+PARAMETERS = [
+    {"n": 3}, {"n": 1}, {"n": 0}, {"n": -2}, {"n": True}, {"n": "16"}, {"n": 16.0}, {"n": 1 << 22, "r": 8}, {"r": 0}, {"p": 0},
+    {"p": 1 << 40}, {"salt": ""}, {"salt": "zz"}, {"nonce": "00"}, {"wrapped": "00" * 47}, {"created": "yesterday"},
+    {"created": "2026-11-24T08:00:00"}, {"label": "00" * 1000}, {"label": None},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("change", PARAMETERS, ids=str)
+def test_what_no_program_writes_is_damage_and_takes_no_memory(change):
+    with pytest.raises(Damaged):
+        parse_key(NAME, with_sum({**GOOD, **change}))
+
+
+@pytest.mark.parametrize("change", [{"kdf": "argon2id"}, {"kind": "token"}], ids=str)
+def test_what_a_newer_program_wrote_is_not_called_damage(change):
+    with pytest.raises(Refused, match="newer"):
+        parse_key(NAME, with_sum({**GOOD, **change}))
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner),
+    max_leaves=3,
+)
+
+
+@given(st.sampled_from([name for name in GOOD if name != "sum"]), json_values)
+def test_a_key_with_any_field_of_any_value_is_an_error_or_a_key(name, value):
+    try:
+        parse_key(NAME, with_sum({**GOOD, name: value}))
+    except RokError:
+        return
+
+
+@given(st.binary(max_size=300))
+@example(b'{"n":NaN,"sum":""}')
+@example(b'{"a":"\\ud800","sum":""}')
+@example(b"[" * 100_000)
+@example(b'{"n":' + b"9" * 5000 + b"}")
+def test_arbitrary_bytes_are_no_key(blob):
+    with pytest.raises(Damaged):
+        parse_key(NAME, blob)
+
+
+def test_a_cost_below_today_s_is_weak_in_memory_or_in_work():
+    assert not TODAY.is_weak
+    assert not Cost(n=TODAY.n * 2, r=8, p=1).is_weak
+    assert Cost(n=TODAY.n // 2, r=8, p=1).is_weak
+    assert Cost(n=TODAY.n // 2, r=8, p=2).is_weak, "the same work in half the memory"
+    assert TODAY.is_sound
+    assert not Cost(n=GIB // 1024, r=16, p=1).is_sound
+
+
+masters = st.binary(min_size=32, max_size=32)
+ids = st.binary(min_size=16, max_size=16).map(bytes.hex)
+papers = st.builds(PaperKey, ids, masters)
+
+
+@given(papers, st.text(max_size=60))
+def test_the_printed_page_and_its_lines_alone_are_read_back(paper, url):
+    page = paper_text(paper, "s3://bucket/" + "".join(url.split()), TIME)
+    assert parse_paper(page) == paper
+    assert len(page.splitlines()) < 50, "it is one page"
+    lines = paper_lines(paper)
+    assert parse_paper("\n".join(lines)) == paper
+    assert parse_paper("\r\n".join(f"\t{line.replace(' ', '').upper()} " for line in reversed(lines))) == paper
+
+
+@given(papers, st.integers(1, 6), st.integers(0, 15), st.sampled_from("0123456789abcdef"))
+def test_a_mistyped_digit_is_refused_and_its_line_named(paper, number, position, digit):
+    lines = paper_lines(paper)
+    head, body = lines[number - 1].split(":")
+    typed = list(body.replace(" ", ""))
+    if typed[position] == digit:
+        return
+    typed[position] = digit
+    lines[number - 1] = f"{head}: {''.join(typed)}"
+    with pytest.raises(Refused, match=rf"line [{number}-6] of the paper copy is mistyped"):
+        parse_paper("\n".join(lines))  # with 16 bits one slip in 65536 is found a line later
+
+
+def test_each_kind_of_slip_is_named():
+    lines = paper_lines(PaperKey(ID, KEYRING.master))
+    with pytest.raises(Refused, match="lacks line 3"):
+        parse_paper("\n".join(lines[:2] + lines[3:]))
+    with pytest.raises(Refused, match="line 4 of the paper copy is not 20 hexadecimal digits \\(19 were typed\\)"):
+        parse_paper("\n".join([*lines[:3], lines[3][:-1], *lines[4:]]))
+    with pytest.raises(Refused, match="line 5 of the paper copy is not 20 hexadecimal"):
+        parse_paper("\n".join([*lines[:4], "5: " + "o" * 20, lines[5]]))
+
+
+def test_lines_of_two_papers_do_not_mix():
+    one, other = paper_lines(PaperKey(ID, KEYRING.master)), paper_lines(PaperKey(ID, bytes(32)))
+    with pytest.raises(Refused, match="line 4"):
+        parse_paper("\n".join(one[:3] + other[3:]))
+
+
+@given(st.text(max_size=200))
+def test_any_text_is_no_paper_and_no_traceback(text):
+    with pytest.raises(Refused):
+        parse_paper(text)

@@ -1,0 +1,212 @@
+"""The keys of a repository: any number of them, one master key, and never none."""
+
+from datetime import timedelta
+
+import pytest
+
+from engine.device.base import Outcome
+from engine.errors import Busy, Damaged, NotFound, Refused, WrongKey
+from engine.ops.keys import Keys, KeyState
+from engine.repo.keyblob import Cost, KeyKind, key_file_secret, passphrase_secret, wrap_master
+from engine.repo.paper import PaperKey
+from engine.repo.repository import initialise, open_repository
+from engine.store.faulty import CRASH_BEFORE, Crashed, Faulty
+from engine.store.memory import MemoryStore
+from tests.counting_entropy import CountingEntropy
+from tests.repositories import CLOCK, new_repository
+
+FIRST, SECOND = passphrase_secret("first"), passphrase_secret("second")
+FILE = key_file_secret(bytes(range(32)))
+
+
+@pytest.fixture
+def store():
+    return MemoryStore(CLOCK)
+
+
+@pytest.fixture
+def keys(store):
+    """The keys of a new repository, which was made with FIRST."""
+    return Keys(initialise(store, FIRST, clock=CLOCK, entropy=CountingEntropy(1)))
+
+
+def opened(store, secret, seed=2):
+    return open_repository(store, lambda: secret, clock=CLOCK, entropy=CountingEntropy(seed))
+
+
+def add_cheap_key(store, repository, secret):
+    """A key as a program of long ago might have written it: weak."""
+    name = repository.entropy(16).hex()
+    blob = wrap_master(
+        repository.keyring,
+        secret,
+        name=name,
+        label="old",
+        repository_id=repository.id,
+        created=CLOCK.now() - timedelta(days=4000),
+        entropy=repository.entropy,
+        cost=Cost(n=16, r=1, p=1),
+    )
+    store.create(f"keys/{name}", blob)
+    return name
+
+
+def test_a_passphrase_and_a_key_file_open_the_same_repository(store, keys):
+    for secret, label in ((SECOND, "people"), (FILE, "nodes")):
+        made = keys.add(secret, label=label)
+        assert (made.outcome, made.item.label, made.item.kind) == (Outcome.CREATED, label, secret.kind)
+        there = opened(store, secret)
+        assert there.key == made.item.id
+        assert there.keyring.master == keys.paper().master
+
+    assert [(entry.kind, entry.label, entry.in_use) for entry in Keys(opened(store, SECOND)).entries()] == [
+        (KeyKind.PASSPHRASE, "", False),
+        (KeyKind.PASSPHRASE, "people", True),
+        (KeyKind.FILE, "nodes", False),
+    ]
+
+
+def test_a_secret_that_opens_already_is_not_added_again(store, keys):
+    made = keys.add(FIRST, label="again")
+    assert (made.outcome, made.item.label) == (Outcome.ALREADY_THERE, "")
+    assert len(keys.entries()) == 1
+
+
+def test_a_key_that_was_removed_opens_no_more_and_is_already_gone(store, keys):
+    key = keys.add(SECOND).item.id
+    assert keys.remove(key[:4]) == (key, Outcome.REMOVED)
+    assert keys.remove(key) == (key, Outcome.ALREADY_GONE)
+    with pytest.raises(NotFound, match="has no key"):
+        keys.remove(key[:8])
+    with pytest.raises(WrongKey):
+        opened(store, SECOND)
+    assert opened(store, FIRST).key is not None
+
+
+def test_the_last_key_and_the_one_in_use_stay(store, keys):
+    [mine] = keys.entries()
+    with pytest.raises(Refused, match="last"):
+        keys.remove(mine.id)
+    keys.add(SECOND)
+    with pytest.raises(Refused, match="in use"):
+        keys.remove(mine.id)
+    assert len(keys.entries()) == 2
+
+
+def test_two_that_remove_each_other_s_key_at_once_leave_one(store, keys):
+    mine, theirs = keys.entries()[0].id, keys.add(SECOND).item.id
+    other = Keys(opened(store, SECOND))
+
+    def first_the_other(call):
+        if call.operation == "delete" and len([*store.list("keys/")]) == 2:
+            assert other.remove(mine) == (mine, Outcome.REMOVED)
+        return None
+
+    me = Keys(opened(Faulty(store, first_the_other), FIRST))
+    with pytest.raises(Busy, match="put back"):
+        me.remove(theirs)
+    assert opened(store, SECOND).key == theirs
+
+
+def test_a_reference_that_fits_several_or_is_short_is_refused(keys):
+    for reference in ("", "abc"):
+        with pytest.raises(Refused, match="does not name one key"):
+            keys.remove(reference)
+
+
+def test_a_change_puts_the_new_key_in_place_of_the_old_one(store, keys):
+    old = keys.entries()[0]
+    keys.add(FILE, label="nodes")
+    new = keys.change(SECOND)
+    assert new.id != old.id
+    assert {entry.id for entry in keys.entries()} >= {new.id}
+    assert old.id not in {entry.id for entry in keys.entries()}
+    assert opened(store, SECOND).keyring.master == opened(store, FILE).keyring.master
+    with pytest.raises(WrongKey):
+        opened(store, FIRST)
+
+
+def test_a_change_that_dies_at_any_call_leaves_a_key_and_is_taken_up_again(keys):
+    def repository_of_two():
+        copy = MemoryStore(CLOCK)
+        for blob in keys._store.list(""):
+            copy.put(blob.key, keys._store.get(blob.key))
+        return copy
+
+    undisturbed = Faulty(repository_of_two())
+    Keys(opened(undisturbed, FIRST)).change(SECOND)
+    writes = [call.number for call in undisturbed.calls if call.writes]
+    assert len(writes) == 2
+    for number in writes:
+        copy = repository_of_two()
+        dying = Faulty(copy, lambda call, number=number: CRASH_BEFORE if call.number == number else None)
+        with pytest.raises(Crashed):
+            Keys(opened(dying, FIRST)).change(SECOND)
+        again = Keys(opened(copy, FIRST, seed=number + 10))
+        assert len(again.entries()) == (1 if number == writes[0] else 2)
+        again.change(SECOND)
+        assert [entry.id for entry in Keys(opened(copy, SECOND)).entries()] == [opened(copy, SECOND).key]
+
+
+def test_a_weak_key_is_said_to_be_weak_and_a_change_to_the_same_secret_renews_it(store, keys):
+    weak = add_cheap_key(store, keys._repository, SECOND)
+    [entry] = [entry for entry in keys.entries() if entry.id == weak]
+    assert (entry.state, entry.label, entry.derivation) == (KeyState.WEAK, "old", "scrypt n=16 r=1 p=1")
+    assert keys.entries()[0].id == weak, "the oldest first"
+
+    there = opened(store, SECOND)
+    assert there.key == weak
+    new = Keys(there).change(SECOND)
+
+    assert (new.state, new.label, new.derivation) == (KeyState.GOOD, "old", "scrypt n=65536 r=8 p=1")
+    assert opened(store, SECOND).key == new.id
+
+
+def test_a_damaged_key_is_listed_as_such_and_can_be_removed_and_the_others_open(store, keys):
+    hurt = keys.add(SECOND, label="x").item.id
+    store.put(f"keys/{hurt}", store.get(f"keys/{hurt}").replace(b'"p":1', b'"p":2'))
+    assert [(entry.id, entry.state, entry.label) for entry in keys.entries()][-1] == (hurt, KeyState.DAMAGED, "")
+    with pytest.raises(Damaged, match=hurt):
+        opened(store, SECOND)
+    assert opened(store, FIRST).key is not None
+    assert keys.remove(hurt) == (hurt, Outcome.REMOVED)
+    with pytest.raises(WrongKey):
+        opened(store, SECOND)
+
+
+def test_without_any_key_the_paper_copy_is_the_way_back(store, keys):
+    paper = keys.paper()
+    for blob in [*store.list("keys/")]:
+        store.delete(blob.key)
+    with pytest.raises(Damaged, match="no key left") as caught:
+        opened(store, FIRST)
+    assert "--from-paper" in caught.value.hint
+
+    way_back = Keys(opened(store, paper))
+    assert way_back.add(SECOND).outcome is Outcome.CREATED
+    assert opened(store, SECOND).key is not None
+
+
+def test_who_came_in_by_paper_has_no_key_to_change_or_to_rely_on(store, keys):
+    way_in = Keys(opened(store, keys.paper()))
+    with pytest.raises(Refused, match="paper"):
+        way_in.change(SECOND)
+    with pytest.raises(Refused, match="paper"):
+        way_in.remove(keys.entries()[0].id)
+    assert len(way_in.entries()) == 1
+
+
+def test_a_paper_copy_of_another_repository_is_a_wrong_key(store, keys):
+    other = PaperKey("00" * 16, keys.paper().master)
+    with pytest.raises(WrongKey, match="paper copy is of repository 0000"):
+        opened(store, other)
+
+
+def test_a_paper_copy_with_another_key_does_not_open(store, keys):
+    with pytest.raises(Damaged):
+        opened(store, PaperKey(keys.paper().repository_id, bytes(32)))
+
+
+def test_a_repository_without_encryption_has_no_keys():
+    with pytest.raises(Refused, match="not encrypted"):
+        Keys(new_repository(MemoryStore(CLOCK)))
