@@ -7,7 +7,8 @@ import pytest
 
 from engine.config import RepositoryConfig
 from engine.errors import Failed, NotFound, Refused
-from rokctl.secret import read_passphrase
+from engine.repo.keyblob import key_file_secret
+from rokctl.secret import read_passphrase, read_secret
 
 
 def test_a_file_s_last_line_end_is_no_part_of_it_but_spaces_are(tmp_path):
@@ -41,6 +42,7 @@ def test_a_file_goes_before_the_environment(tmp_path):
         (RepositoryConfig(password_command="/nonexistent"), Failed, "cannot be run"),
         (RepositoryConfig(password_command="'"), Failed, "cannot be run"),
         (RepositoryConfig(password_command="true"), Refused, "is empty"),
+        (RepositoryConfig(password_command=r"printf \\377x"), Failed, "printed what is not UTF-8"),
     ],
     ids=str,
 )
@@ -49,3 +51,22 @@ def test_a_source_that_gives_none_is_an_error_that_says_so(config, error, messag
     with pytest.raises(error, match=message) as caught:
         read_passphrase(config, {"PATH": "/usr/bin:/bin"})
     assert caught.value.hint
+
+
+def test_no_message_quotes_a_byte_of_what_is_no_text(tmp_path):
+    (tmp_path / "p").write_bytes(b"\xfesecret")
+    with pytest.raises(Refused, match="is not UTF-8") as caught:
+        read_passphrase(RepositoryConfig(password_file=tmp_path / "p"), {})
+    assert "fe" not in caught.value.message.removeprefix(f"the passphrase file {tmp_path / 'p'}")
+    assert "--key-file" in caught.value.hint
+
+
+def test_bytes_of_the_environment_that_are_no_text_are_refused():
+    with pytest.raises(Refused, match="not UTF-8"):
+        read_secret(RepositoryConfig(), {"ROKCTL_PASSWORD": "a\udcff"})
+
+
+def test_a_key_file_goes_before_the_environment_and_nothing_is_taken_off_it(tmp_path):
+    (tmp_path / "k").write_bytes(b"key\n")
+    secret = read_secret(RepositoryConfig(key_file=tmp_path / "k"), {"ROKCTL_PASSWORD": "secret"})
+    assert secret == key_file_secret(b"key\n")

@@ -73,6 +73,11 @@ def test_a_later_password_command_takes_back_an_earlier_password_file(tmp_path):
     assert config.repository.password_command == "pass show rok"
 
 
+def test_a_later_key_file_takes_back_an_earlier_passphrase(tmp_path):
+    config = read("repository: {password_command: pass}\n", tmp_path, {"ROKCTL_KEY_FILE": "/k"})
+    assert (config.repository.password_command, config.repository.key_file) == (None, Path("/k"))
+
+
 def test_relative_paths_are_meant_from_the_folder_of_the_file(tmp_path):
     config = read("repository: {password_file: passphrase}\n", tmp_path)
     assert config.repository.password_file == tmp_path / "passphrase"
@@ -106,6 +111,11 @@ def test_override_sets_nested_and_top_keys_and_leaves_the_rest():
         ("limits: {read: 0}\n", r"limits\.read in .* must be more than 0", ""),
         ("limits: {read: 1.5}\n", r"limits\.read in .* must be a size", ""),
         ("repository: {password_file: a, password_command: b}\n", r"sets both repository\.password_file and", ""),
+        (
+            "repository: {key_file: a, password_command: b}\n",
+            r"both repository\.password_command and repository\.key",
+            "",
+        ),
         ("a: [\n", r"config\.yaml:\d+ is not valid", ""),
         ("node: !!python/object/apply:os.system ['true']\n", r"not plain YAML", ""),
         ("\x00", r"is not valid", ""),
