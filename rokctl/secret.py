@@ -99,7 +99,7 @@ def _read_bytes(path: Path, what: str, limit: int, hint: str) -> bytes:
 def _read_file(path: Path, hint: str) -> str:
     """The passphrase in a file. No message may quote a byte of it, which those of the codec do."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_bytes().decode()
     except FileNotFoundError as error:
         raise NotFound(f"there is no passphrase file {path}", hint=hint) from error
     except OSError as error:

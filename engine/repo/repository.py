@@ -314,9 +314,9 @@ class Repository:
     def open_sessions(self) -> set[str]:
         """The version ids of the sessions that have not ended. A session ends when its version exists, or its tombstone."""
         opened = {session for blob in self.store.list("pending/") if (session := session_of(blob.key)) is not None}
-        return (
-            opened - {blob.key.removeprefix("versions/") for blob in self.store.list("versions/")} if opened else opened
-        )
+        # Listed after: one that ends in between has ended.
+        ended = {blob.key.removeprefix("versions/") for blob in self.store.list("versions/")}
+        return opened - ended
 
     def status(self) -> RepositoryStatus:
         """Count what is there. Reads the listings, the index and the manifests."""

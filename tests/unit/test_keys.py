@@ -7,6 +7,7 @@ import pytest
 from engine.device.base import Outcome
 from engine.errors import Busy, Damaged, NotFound, Refused, WrongKey
 from engine.ops.keys import Keys, KeyState
+from engine.repo import keyblob
 from engine.repo.keyblob import Cost, KeyKind, key_file_secret, passphrase_secret, wrap_master
 from engine.repo.paper import PaperKey
 from engine.repo.repository import initialise, open_repository
@@ -64,6 +65,22 @@ def test_a_passphrase_and_a_key_file_open_the_same_repository(store, keys):
         (KeyKind.PASSPHRASE, "people", True),
         (KeyKind.FILE, "nodes", False),
     ]
+
+
+def test_opening_derives_for_no_key_of_another_kind(store, keys, monkeypatch):
+    for number in range(3):
+        add_cheap_key(store, keys._repository, key_file_secret(bytes([number])))
+    tried = []
+    derive = keyblob._derive
+
+    def counting(secret, salt, cost):
+        tried.append(cost)
+        return derive(secret, salt, cost)
+
+    monkeypatch.setattr(keyblob, "_derive", counting)
+    with pytest.raises(WrongKey):
+        opened(store, SECOND)
+    assert tried == [keyblob.TODAY]
 
 
 def test_a_secret_that_opens_already_is_not_added_again(store, keys):
