@@ -22,6 +22,7 @@ from engine.repo.reader import Missing, Reader
 from engine.repo.repository import Repository
 from engine.repo.seal import NONCE
 from engine.repo.segment import PackFacts
+from engine.repo.tags import all_tags
 from engine.store.base import NoSuchBlob
 
 
@@ -56,11 +57,12 @@ class CheckReport:
 
 
 def check(repository: Repository, *, read_data: bool, progress: Progress) -> CheckReport:
-    """Look at every version, map, pack and segment; with `read_data` at every byte of every pack too."""
+    """Look at every version, its tags, every map, pack and segment; with `read_data` at every byte of every pack too."""
     survey = repository.survey()
     examined = _Examined()
     for version, error in survey.damaged.items():
         examined.problems[f"versions/{version}"] = error.message
+    _check_tags(repository, survey.manifests, examined)
     facts = _check_segments(repository, examined)
     sizes = repository.pack_sizes()
     progress.begin("checking", sum(sizes.values()) if read_data else None)
@@ -89,6 +91,12 @@ class _Examined:
     bad: dict[bytes, str] = field(default_factory=dict)  # reference -> the blob that should hold it
     usable: list[PackFacts] = field(default_factory=list)
     bytes_read: int = 0
+
+
+def _check_tags(repository: Repository, manifests: Iterable[Manifest], examined: _Examined) -> None:
+    for version, tags in all_tags(repository, (manifest.version for manifest in manifests)).items():
+        if isinstance(tags, Damaged):
+            examined.problems[f"tags/{version}"] = f"{tags.message}; {tags.hint}"
 
 
 def _check_segments(repository: Repository, examined: _Examined) -> dict[PackName, PackFacts]:
