@@ -12,9 +12,9 @@ from typing import Final
 from engine.chunk.codec import Codec
 from engine.chunk.cut import Fresh, Hole, Kept, Window, cut, recut
 from engine.chunk.identity import chunk_id
+from engine.crew import employ
 from engine.device.base import Outcome, Pool, Snapshot, Source
 from engine.errors import Refused
-from engine.ops.crew import employ
 from engine.ops.plan import RegionPlan, plan_delta, plan_full
 from engine.progress import Progress
 from engine.rate import RateLimit
