@@ -30,9 +30,9 @@ _STREAM_STEP: Final = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class RestoreOptions:
-    """How to restore. More workers than cores pay where the store answers slowly."""
+    """How to restore. More workers than cores pay where the store answers slowly; each takes 3 MiB of memory."""
 
-    workers: int = 2 * (os.cpu_count() or 1)
+    workers: int = min(2 * (os.cpu_count() or 1), 16)
 
 
 @dataclass(frozen=True, slots=True)
