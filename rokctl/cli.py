@@ -79,6 +79,14 @@ class Nouns(TyperGroup):
         with formatter.section("Commands"):
             formatter.write_dl([(name, help_text) for name, (_, help_text) in NOUNS.items()])
 
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Answer `--version` before words are turned into values, for which typer loads pydantic."""
+        if args == ["--version"]:
+            print_line(f"rokctl {VERSION}")
+            ctx.exit()
+        parsed: list[str] = super().parse_args(ctx, args)
+        return parsed
+
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """Let a word that is no noun be answered with the near ones."""
         self.commands = dict.fromkeys(NOUNS)  # type: ignore[assignment]  # only its keys are compared with the word

@@ -155,6 +155,13 @@ def _is_regular(file: int) -> bool:
     return stat.S_ISREG(os.fstat(file).st_mode)
 
 
+def _drop_windows(file: int, offset: int, end: int) -> None:
+    """Drop the windows whose end this read or write reached. It alone decides, so threads share no state."""
+    first, last = offset // _DROP_WINDOW, end // _DROP_WINDOW
+    if last > first:
+        _drop(file, first * _DROP_WINDOW, (last - first) * _DROP_WINDOW)
+
+
 def _drop(file: int, offset: int, length: int) -> None:
     """Give the pages of a range back; a length of 0 means to the end."""
     with contextlib.suppress(OSError):  # advice
@@ -185,13 +192,7 @@ class _Source:
                 raise Failed(f"{self._path} became shorter while it was read: nothing is left at byte {position}")
             position += count
         if self._drop_behind:
-            self._drop_windows(offset, end)
-
-    def _drop_windows(self, offset: int, end: int) -> None:
-        """Drop the windows whose end this read reached. The read alone decides, so threads share no state."""
-        first, last = offset // _DROP_WINDOW, end // _DROP_WINDOW
-        if last > first:
-            _drop(self._file, first * _DROP_WINDOW, (last - first) * _DROP_WINDOW)
+            _drop_windows(self._file, offset, end)
 
 
 class _FileTarget:
@@ -212,6 +213,8 @@ class _FileTarget:
                 done += os.pwrite(self._file, view[done:], offset + done)
             except OSError as error:
                 raise translated(error, self._path, f"writing at byte {offset + done}") from error
+        # What is dropped while it is dirty begins to be written: else the flush at the end would find all of it waiting.
+        _drop_windows(self._file, offset, offset + done)
 
     def discard(self, extent: Extent) -> None:
         """See `Target`. What cannot be discarded is overwritten with zeros."""

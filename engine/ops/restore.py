@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Final
 
 from engine.chunk.codec import Codec
+from engine.crew import employ
 from engine.device import blockio
 from engine.device.base import Outcome, Pool, Target, Volume
 from engine.errors import NotFound, Refused, RokError
 from engine.extent import Extent, align, between, split
-from engine.ops.crew import employ
 from engine.progress import Progress
 from engine.repo.manifest import Manifest, Member
 from engine.repo.map import BLOCK, REGION, ZEROS, Entry, hole_region, region_blocks
@@ -30,9 +30,9 @@ _STREAM_STEP: Final = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class RestoreOptions:
-    """How to restore. More workers than cores pay where the store answers slowly."""
+    """How to restore. More workers than cores pay where the store answers slowly; each takes 3 MiB of memory."""
 
-    workers: int = 2 * (os.cpu_count() or 1)
+    workers: int = min(2 * (os.cpu_count() or 1), 16)
 
 
 @dataclass(frozen=True, slots=True)
