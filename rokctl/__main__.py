@@ -1,10 +1,14 @@
 """The program `rokctl`."""
 
+import signal
 import sys
 
 
 def main() -> None:
     """Run the command line and exit with its code."""
+    # Before `run` and after it nothing is held, and a signal may simply end the process: Python would print a traceback.
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
     from rokctl.cli import run
 
     sys.exit(run(sys.argv[1:]))

@@ -139,7 +139,11 @@ def exit_code(error: RokError) -> int:
 
 @contextmanager
 def _signals() -> Iterator[None]:
-    """SIGTERM raises Terminated in the main thread; only once, so that a second one cannot break off the release."""
+    """SIGTERM and SIGINT raise Terminated and KeyboardInterrupt in the main thread.
+
+    A second SIGTERM cannot break off the release of what is held. A second Ctrl-C can, and ends the process at once: it is
+    for a person to whom the release takes too long. What is ignored from the start, as under nohup, stays ignored.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -148,11 +152,20 @@ def _signals() -> Iterator[None]:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         raise Terminated
 
-    before = signal.signal(signal.SIGTERM, terminate)
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        raise KeyboardInterrupt
+
+    handlers = {signal.SIGTERM: terminate, signal.SIGINT: interrupt}
+    before = {number: signal.getsignal(number) for number in handlers}
     try:
+        for number, handler in handlers.items():
+            if before[number] is not signal.SIG_IGN:
+                signal.signal(number, handler)
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler_before in before.items():
+            signal.signal(number, handler_before)
 
 
 def _report(message: str, code: int, remedy: Remedy, hint: str, *, as_json: bool) -> None:

@@ -1,13 +1,30 @@
 """What all tests share: real servers, one of each per test process, started when first asked for."""
 
 import os
+import random
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import boto3
 import pytest
 from botocore.config import Config
 
+from tests.node import new_seed
 from tests.servers import Server, ServerMissing, start_seaweedfs
+
+
+@pytest.fixture
+def scratch() -> Iterator[Path]:
+    """A folder for large files, gone when the test is over; pytest would keep those of the last three runs."""
+    with tempfile.TemporaryDirectory(prefix="rokctl-test-") as folder:
+        yield Path(folder)
+
+
+@pytest.fixture
+def rnd() -> random.Random:
+    """Randomness whose seed is printed."""
+    return new_seed()
 
 
 @pytest.fixture(scope="session")
@@ -37,6 +54,12 @@ def s3_bucket(seaweedfs: Server) -> str:
     client.create_bucket(Bucket="tests")
     client.close()
     return "tests"
+
+
+@pytest.fixture
+def s3_place(seaweedfs: Server, s3_bucket: str) -> str:
+    """The URL of an empty place in that bucket."""
+    return f"s3://{s3_bucket}/{os.urandom(8).hex()}?endpoint={seaweedfs.endpoint}"
 
 
 @pytest.fixture

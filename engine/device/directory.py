@@ -130,7 +130,7 @@ class DirectoryPool:
             raise not_found("volume", name, names)
         return self._read_volume(name, inuse.loop_devices())
 
-    def create_volume(self, name: str, size: int) -> Made[Volume]:
+    def create_volume(self, name: str, size: int, *, restoring: str | None = None) -> Made[Volume]:
         """See `Pool`."""
         check_name("volume", name)
         check_size(size)
@@ -143,7 +143,7 @@ class DirectoryPool:
             with self._folder.staged() as stage:
                 with opened(str(stage / HEAD), os.O_RDWR | os.O_CREAT | os.O_EXCL) as file:
                     _set_size(file, stage / HEAD, size)
-                self._publish_volume(stage, name, origin=None)
+                self._publish_volume(stage, name, origin=None, restoring=restoring)
             return Made(self.volume(name), Outcome.CREATED)
 
     def resize_volume(self, name: str, size: int) -> Made[Volume]:
@@ -183,7 +183,7 @@ class DirectoryPool:
             self._check_room([origin.path])
             with self._folder.staged() as stage, held(origin.path, snapshot=True) as file:
                 filecopy.copy(file, origin.path, stage / HEAD, _VOLUME_MODE)
-                self._publish_volume(stage, name, origin=origin.uuid)
+                self._publish_volume(stage, name, origin=origin.uuid, restoring=None)
             return Made(self.volume(name), Outcome.CREATED)
 
     def snapshots(self, volume: str | None = None) -> list[Snapshot]:
@@ -272,9 +272,9 @@ class DirectoryPool:
         if self._registration is not None:
             self._registration.unlink(missing_ok=True)
 
-    def _publish_volume(self, stage: Path, name: str, origin: str | None) -> None:
+    def _publish_volume(self, stage: Path, name: str, *, origin: str | None, restoring: str | None) -> None:
         created = self._clock.now().isoformat()
-        record = records.VolumeRecord(self._folder.new_uuid(), created, origin, restoring=None)
+        record = records.VolumeRecord(self._folder.new_uuid(), created, origin, restoring)
         records.write(stage / RECORD, record)
         self._folder.publish(stage, self._folder.volumes / name)
 

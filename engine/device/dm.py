@@ -132,6 +132,15 @@ class Control:
             room *= 4
 
 
+def is_available() -> bool:
+    """Whether this process can speak with device-mapper. The node may be there when the driver is not."""
+    try:
+        os.close(os.open(CONTROL, os.O_RDWR | os.O_CLOEXEC))
+    except OSError:
+        return False
+    return True
+
+
 @contextmanager
 def control() -> Iterator[Control]:
     """Open device-mapper. Raises Failed where the kernel has none, or does not let us."""

@@ -8,7 +8,6 @@ import os
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import replace
-from pathlib import Path
 from typing import Final
 
 from engine.device import blockio, lvmdelta, lvmgroup, lvmspace, rules
@@ -26,7 +25,7 @@ from engine.device.base import (
     check_name,
     check_size,
 )
-from engine.device.dm import CONTROL, Control, control
+from engine.device.dm import Control, control, is_available
 from engine.device.lvmreport import LogicalVolume, change, logical_volumes
 from engine.device.lvmtags import Tag, choose_name, name_room, parse_tags, tag
 from engine.device.lvmview import PoolView, VolumeRow, view
@@ -46,7 +45,7 @@ def find_pools(node: Node = THIS_NODE) -> list[Pool]:
 
     Volumes that a killed process left suspended run again afterwards.
     """
-    if os.geteuid() != 0 or not Path(CONTROL).exists() or not is_installed("lvs"):
+    if os.geteuid() != 0 or not is_available() or not is_installed("lvs"):
         return []
     rows = logical_volumes()
     pools: list[Pool] = []
@@ -125,7 +124,7 @@ class LvmPool:
         with control() as devices:
             return _with_use(self._look().volume(name), devices)
 
-    def create_volume(self, name: str, size: int) -> Made[Volume]:
+    def create_volume(self, name: str, size: int, *, restoring: str | None = None) -> Made[Volume]:
         """A volume of `size` bytes that reads as zeros. An existing one of another size is Refused."""
         check_name("volume", name)
         check_size(size)
@@ -139,6 +138,7 @@ class LvmPool:
                 *("lvcreate", "--type", "thin", "--thinpool", seen.row.full_name, "--virtualsize", f"{size}b"),
                 *("--name", self._free_name(seen, name), "--setactivationskip", "n", "--wipesignatures", "n"),
                 *("--addtag", tag(Tag.VOLUME, name)),
+                *(("--addtag", tag(Tag.RESTORING, restoring)) if restoring is not None else ()),
             )
         return Made(self.volume(name), Outcome.CREATED)
 

@@ -55,9 +55,22 @@ def take(pool: PoolView, prepared: Sequence[Prepared]) -> None:
     ]
     with control() as devices:
         devices.status(pool.row.pool_device)  # ends a transaction that is open, while nothing waits for it
-        with _suspended([one.origin for one in prepared if one.origin.active], devices):
+        with suspended([one.origin for one in prepared if one.origin.active], devices):
             for message in messages:
                 devices.message(pool.row.pool_device, message)
+
+
+@contextmanager
+def suspended(volumes: Sequence[LogicalVolume], devices: Control) -> Iterator[None]:
+    """All volumes suspended inside, all running afterwards, whatever happens.
+
+    No signal stops us in between, and no page fault: the program itself may lie on a volume that is suspended.
+    """
+    with _signals_blocked(), _memory_locked(), ExitStack() as resumed:
+        for volume in volumes:
+            resumed.callback(devices.resume, volume.device)
+            devices.suspend(volume.device)
+        yield
 
 
 def resume(volumes: Sequence[LogicalVolume]) -> None:
@@ -73,19 +86,6 @@ def clear_leftovers(pool: PoolView) -> None:
     if pool.leftovers:
         change("lvremove", "--force", *(row.full_name for row in pool.leftovers))
     commit(pool, pool.preparing)
-
-
-@contextmanager
-def _suspended(volumes: Sequence[LogicalVolume], devices: Control) -> Iterator[None]:
-    """All volumes suspended inside, all running afterwards, whatever happens.
-
-    No signal stops us in between, and no page fault: the program itself may lie on a volume that is suspended.
-    """
-    with _signals_blocked(), _memory_locked(), ExitStack() as resumed:
-        for volume in volumes:
-            resumed.callback(devices.resume, volume.device)
-            devices.suspend(volume.device)
-        yield
 
 
 @contextmanager

@@ -131,13 +131,15 @@ class SimPool:
         self._faults.count("volume")
         return _shown(self._volume(name))
 
-    def create_volume(self, name: str, size: int) -> Made[Volume]:
+    def create_volume(self, name: str, size: int, *, restoring: str | None = None) -> Made[Volume]:
         """See `Pool`."""
         self._faults.count("create_volume")
         check_name("volume", name)
         check_size(size)
         if name not in self._volumes:
-            return Made(_shown(self._add_volume(name, size, BlockMap(self._space))), Outcome.CREATED)
+            volume = self._add_volume(name, size, BlockMap(self._space))
+            volume.restoring = restoring
+            return Made(_shown(volume), Outcome.CREATED)
         existing = _shown(self._volumes[name])
         check_own(existing)
         check_same_size(existing, size)

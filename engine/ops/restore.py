@@ -78,7 +78,7 @@ def restore_to_volume(
         base, tasks = None, _fresh_tasks(reader, member)
         outcome = Outcome.CREATED
         if existing is None:
-            existing = pool.create_volume(volume, member.size).item
+            existing = pool.create_volume(volume, member.size, restoring=manifest.version).item
             target = stack.enter_context(pool.open_target(volume))
         else:
             outcome = Outcome.CHANGED

@@ -88,7 +88,7 @@ def spooled(body: BinaryIO, directory: Path) -> Iterator[Path]:
 def _import(pool: Pool, name: str, size: int, pieces: Iterator[Piece], progress: Progress) -> ImportReport:
     _check_image_size(size)
     _check_vacant(pool, name)
-    pool.create_volume(name, size)
+    pool.create_volume(name, size, restoring=IMPORTING)
     pool.mark_restoring(name, IMPORTING)
     has_leftovers = not _is_blank(pool, name)
     progress.begin("importing", size)

@@ -18,7 +18,7 @@ import numpy as np
 from blake3 import blake3
 
 from engine.clock import Clock
-from engine.errors import Failed, OutOfSpace, Refused, RokError
+from engine.errors import Failed, RokError
 from engine.repo.document import seal_document
 from engine.repo.index import Index
 from engine.repo.manifest import BROKEN, FORGOTTEN, Manifest, seal_manifest
@@ -28,7 +28,7 @@ from engine.repo.pack import RAW_BIT, ChunkId, PackBuilder, PackKind, PackName
 from engine.repo.seal import Entropy, Keyring
 from engine.repo.segment import ENTRY_LIMIT, PackFacts, encode_segment
 from engine.repo.upload import Uploads
-from engine.store.base import BlobExists, Buffer, Store
+from engine.store.base import BlobExists, Buffer, Store, Unknown
 from engine.units import MIB
 
 LEASE_SECONDS: Final = 30 * 60
@@ -85,9 +85,10 @@ def open_session(grounds: Grounds, purpose: Purpose, *, threads: int, writers: i
     try:
         session._open()
         yield session
-    except BaseException:
+    except BaseException as error:
         session._stop()
-        session._give_up()
+        if not isinstance(error, Unknown):  # then the store does not answer, and the version may come to be yet
+            session._give_up()
         raise
     session._stop()
 
@@ -113,7 +114,6 @@ class Session:
         self._facts: list[PackFacts] = []
         self._refreshed = 0.0
         self._is_open = False
-        self._committing = False
 
     def _open(self) -> None:
         store = self._grounds.store
@@ -191,19 +191,15 @@ class Session:
         self._check_lease(self._grounds.clock.monotonic())
         manifest = build()
         blob = seal_manifest(manifest, self._grounds.keyring, self._grounds.entropy)
-        self._committing = True
         self._create_version(blob)
-        self._is_open = False
         self._grounds.store.delete(self._pending_key)
+        self._is_open = False
         return manifest
 
     def _create_version(self, blob: bytes) -> None:
         store, key = self._grounds.store, f"versions/{self.version}"
         try:
             store.create(key, blob)
-        except (Refused, OutOfSpace):
-            self._committing = False  # the store said no: it is certain that nothing was committed
-            raise
         except BlobExists:
             # Either an earlier try of ours landed and its answer was lost, or the session was broken: ask.
             found = store.get(key)
@@ -215,8 +211,8 @@ class Session:
                 ) from None
 
     def _give_up(self) -> None:
-        """End the session by the tombstone that a collector would write. Where the outcome of a commit is unknown, do nothing."""
-        if not self._is_open or self._committing:
+        """End the session by the tombstone that a collector would write, unless it had come to its commit, which then stands."""
+        if not self._is_open:
             return
         store = self._grounds.store
         with suppress(RokError):  # the error that ended the push matters more; a collector ends what stays open

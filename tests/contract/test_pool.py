@@ -74,6 +74,17 @@ def test_a_new_volume_has_its_size_and_reads_as_zeros(pool: Pool) -> None:
     assert read(pool, "vol") == bytes(SIZE)
 
 
+def test_a_volume_can_be_marked_as_half_written_from_its_first_moment(pool: Pool) -> None:
+    assert pool.create_volume("vol", SIZE, restoring="v1").item.restoring == "v1"
+    assert pool.volume("vol").restoring == "v1"
+    with pytest.raises(Refused, match="v1"):
+        pool.create_snapshots({"vol": "s1"})
+
+    pool.mark_restoring("vol", None)
+    assert pool.create_volume("vol", SIZE, restoring="v2").outcome is Outcome.ALREADY_THERE
+    assert pool.volume("vol").restoring is None
+
+
 def test_creating_a_volume_again_changes_nothing(pool: Pool) -> None:
     first = pool.create_volume("vol", SIZE).item
     write(pool, "vol", 0, b"kept")

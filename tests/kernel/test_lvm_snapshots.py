@@ -14,9 +14,10 @@ from lvm_fixture import GROUP, lvm, lvs
 
 from engine.device import lvmgroup
 from engine.device.base import Outcome
+from engine.device.dm import control
 from engine.device.lvm import LvmPool, find_pools
 from engine.device.lvmgroup import Prepared
-from engine.device.lvmreport import logical_volumes
+from engine.device.lvmreport import LogicalVolume, logical_volumes
 from engine.device.lvmview import view
 from engine.device.node import Node, Work
 from engine.errors import Busy
@@ -73,10 +74,16 @@ def test_a_snapshot_of_a_mounted_filesystem_is_clean_and_whole(pool: LvmPool, tm
 
 
 def keep_writing(folder: Path, stop: threading.Event) -> None:
-    number = 0
-    while not stop.is_set():
-        (folder / f"{number % 20}").write_bytes(bytes([number % 256]) * 40_000)
-        number += 1
+    """Change data, in place so that a small pool does not fill, and names, which go through the journal."""
+    with (folder / "file").open("wb") as file:
+        number = 0
+        while not stop.is_set():
+            file.seek(number % 20 * 40_000)
+            file.write(bytes([number % 256]) * 40_000)
+            file.flush()
+            (folder / f"name{number}").mkdir()
+            (folder / f"name{number}").rename(folder / f"other{number % 7}")
+            number += 1
 
 
 # Writes the same counter into each volume in turn, with nothing in between.
@@ -90,7 +97,26 @@ while True:
     page[:8] = counter.to_bytes(8, "little")
     for file in files:
         os.pwrite(file, page, 0)
+    os.pwrite(1, page[:8], 0)
 """
+
+
+@contextmanager
+def stamping(paths: list[str], progress: Path) -> Iterator[Callable[[], int]]:
+    """The stamper at work; gives how far it is."""
+    with progress.open("wb") as file:
+        writer = subprocess.Popen([sys.executable, "-c", STAMPER, *paths], stdout=file)
+    try:
+        while not progress.read_bytes():
+            time.sleep(0.01)
+        yield lambda: int.from_bytes(progress.read_bytes(), "little")
+    finally:
+        writer.kill()
+        writer.wait()
+
+
+def row_of(path: str) -> LogicalVolume:
+    return next(row for row in logical_volumes(GROUP) if row.path == path)
 
 
 def stamp(pool: LvmPool, volume: str, snapshot: str) -> int:
@@ -100,18 +126,20 @@ def stamp(pool: LvmPool, volume: str, snapshot: str) -> int:
     return int.from_bytes(body, "little")
 
 
-def test_a_group_is_of_one_instant_while_all_its_volumes_are_written(pool: LvmPool) -> None:
+def test_a_group_is_of_one_instant_while_all_its_volumes_are_written(pool: LvmPool, tmp_path: Path) -> None:
     names = [f"v{number}" for number in range(4)]
     paths = [pool.create_volume(name, 8 * MIB).item.path for name in names]
-    writer = subprocess.Popen([sys.executable, "-c", STAMPER, *paths])
-    try:
-        time.sleep(0.5)
+    with stamping(paths, tmp_path / "counter") as counter:
         for round_number in range(3):
             made = pool.create_snapshots(dict.fromkeys(names, f"s{round_number}"))
             assert {one.outcome for one in made} == {Outcome.CREATED}
-    finally:
-        writer.kill()
-        writer.wait()
+        with control() as devices, lvmgroup.suspended([row_of(path) for path in paths], devices):
+            time.sleep(0.1)
+            before = counter()
+            time.sleep(0.5)
+            assert counter() == before  # nobody gets past a suspended volume
+        time.sleep(0.5)
+        assert counter() > before
 
     for round_number in range(3):
         stamps = [stamp(pool, name, f"s{round_number}") for name in names]
@@ -169,7 +197,7 @@ for volume in ("a", "b"):
     change("lvcreate", "-s", "-an", "-n", f"{volume}+s", *(part for text in tags for part in ("--addtag", text)),
            f"{group}/{volume}")
 rows = [row for row in logical_volumes(group) if row.name in ("a", "b")]
-with control() as devices, lvmgroup._suspended(rows, devices):
+with control() as devices, lvmgroup.suspended(rows, devices):
     os.kill(os.getpid(), signal.SIGKILL)
 """
 
@@ -201,9 +229,7 @@ def suspended() -> list[str]:
     return sorted(row["lv_name"] for row in lvs("lv_name,lv_suspended", GROUP) if row["lv_suspended"] == "suspended")
 
 
-def test_a_group_of_four_is_suspended_for_an_instant_only(
-    pool: LvmPool, record_property: Callable[[str, object], None]
-) -> None:
+def test_a_group_of_four_is_suspended_for_an_instant_only(pool: LvmPool) -> None:
     names = [f"v{number}" for number in range(4)]
     for name in names:
         pool.create_volume(name, 8 * MIB)
@@ -214,5 +240,4 @@ def test_a_group_of_four_is_suspended_for_an_instant_only(
     begun = time.monotonic()
     lvmgroup.take(seen, [Prepared(rows[name], rows[f"{name}s"]) for name in names])
     took = time.monotonic() - begun
-    record_property("milliseconds", round(1000 * took, 1))
-    assert took < 2
+    assert took < 1, f"{took:.3f} s"  # some milliseconds, on a machine that has nothing else to do

@@ -15,7 +15,7 @@ from engine.units import MIB
 REPOSITORY = Path(__file__).parents[2]
 UML = REPOSITORY / "scripts" / "uml"
 WRITER = Path(__file__).with_name("writer_in_guest.py")
-CUTS = 3
+CUTS = 2
 
 pytestmark = [
     pytest.mark.kernel_host,

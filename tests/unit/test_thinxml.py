@@ -146,6 +146,11 @@ def test_mappings_that_are_not_as_they_must_be_are_not_accepted(old: bytes, new:
         mapped(RUST_DUMP.replace(old, new))
 
 
+def test_output_with_another_root_is_not_accepted() -> None:
+    with pytest.raises(Failed, match="ends with odd"):
+        delta(b"<odd>" + DELTA + b"</odd>")
+
+
 def test_a_long_delta_is_read_in_pieces() -> None:
     rows = b"".join(b'<different begin="%d" length="1"/>\n' % (2 * number) for number in range(20_000))
     start, end = DELTA.split(b"    <same")[0], b"</diff></superblock>"

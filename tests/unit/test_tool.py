@@ -56,7 +56,8 @@ def test_the_output_of_a_tool_that_failed_is_not_given(script: str, ended: str) 
 
 def test_ctrl_c_lets_a_change_finish_and_is_raised_then() -> None:
     done_read, done_write = os.pipe()
-    threading.Timer(0.3, signal.raise_signal, [signal.SIGINT]).start()
+    # To the process, as the terminal does: the main thread gets it, in the middle of its wait.
+    threading.Timer(0.3, os.kill, [os.getpid(), signal.SIGINT]).start()
     with pytest.raises(KeyboardInterrupt):
         tool.attempt("sh", "-c", f"sleep 0.8; echo finished > /proc/{os.getpid()}/fd/{done_write}")
     os.close(done_write)

@@ -1,0 +1,157 @@
+"""Ctrl-C and SIGTERM at random moments: the right exit code, a sentence, everything released, nothing half made to be seen."""
+
+import shutil
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from engine.units import MIB
+from tests.node import Node, file_digest, overwrite, restored_digest, say, spread
+
+pytestmark = pytest.mark.slow
+
+SIZE = 48 * MIB
+ROUNDS = 12
+SIGNALS = pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)], ids=["SIGTERM", "SIGINT"]
+)
+
+
+@pytest.fixture
+def node(scratch, rnd):
+    """A node with a snapshot `p/v@one`, and a repository with nothing in it."""
+    node = Node(scratch / "node", str(scratch / "repository"))
+    overwrite(node.new_volume(SIZE), 0, rnd.randbytes(SIZE))
+    node.do("snapshot", "create", "p/v@one")
+    node.do("repo", "init", "--no-encryption")
+    return node
+
+
+def interrupted_rounds(node, rnd, number, code, rounds, *words, prepare=lambda: ()):
+    """Run a command again and again, `prepare` giving its last words each time; interrupt it; say how it ended."""
+    process = start(node, *words, *prepare())
+    begun = time.monotonic()
+    assert node.end(process).code == 0
+    longest = time.monotonic() - begun
+    codes = []
+    for delay in spread(rnd, rounds, longest):
+        last_words = prepare()
+        process = start(node, *words, *last_words)
+        time.sleep(delay)
+        process.send_signal(number)
+        ended = node.end(process)
+        # After the last word Python still ends for a moment; then the kernel answers, and a shell calls that the same.
+        assert ended.code in (0, code, -number), ended.err
+        assert "Traceback" not in ended.err, ended.err
+        if ended.code == code:
+            assert ended.err.startswith("rokctl: "), ended.err
+        codes.append(ended.code)
+        yield ended, last_words
+    say(f"{rounds} rounds of {longest:.2f} s ended with {sorted(codes)}")
+    assert code in codes, "no round met the program at work"
+
+
+def start(node, *words):
+    """Start a command, and wait until it answers to signals."""
+    process = node.start(*words)
+    while signal.SIGTERM not in caught(process) and process.poll() is None:
+        time.sleep(0.001)
+    return process
+
+
+def caught(process):
+    """The signals that a process has handlers for."""
+    status = Path(f"/proc/{process.pid}/status").read_text(encoding="ascii")
+    [mask] = [int(line.split()[1], 16) for line in status.splitlines() if line.startswith("SigCgt:")]
+    return {number for number in signal.Signals if mask >> (number - 1) & 1}
+
+
+def test_ctrl_c_while_the_program_is_still_loading_ends_it_without_a_word(node):
+    process = node.start("version", "list")
+    while signal.SIGINT not in caught(process):  # Python starts
+        assert process.poll() is None
+    while signal.SIGINT in caught(process):  # our first line has not been reached
+        assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    ended = node.end(process)
+    assert (ended.code, ended.err) == (-signal.SIGINT, "")
+
+
+def test_a_second_ctrl_c_ends_a_release_that_takes_too_long(node):
+    """The rate limit holds a reader for a minute, and so the release, which waits for it."""
+    process = start(node, "snapshot", "push", "p/v@one", "--limit-read", "256K")
+    time.sleep(1)
+    process.send_signal(signal.SIGINT)
+    while signal.SIGINT in caught(process):
+        assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    begun = time.monotonic()
+    assert node.end(process).code in (-signal.SIGINT, 130)
+    assert time.monotonic() - begun < 10
+
+
+@SIGNALS
+def test_a_push_that_is_interrupted_releases_its_session_and_its_lock(node, scratch, rnd, number, code):
+    copies = iter(range(ROUNDS + 1))
+
+    def fresh_repository():
+        copy = scratch / f"repository-{next(copies)}"
+        shutil.copytree(scratch / "repository", copy)
+        return "--repo", copy
+
+    push = ("snapshot", "push", "p/v@one")
+    for _, words in interrupted_rounds(node, rnd, number, code, ROUNDS, *push, prepare=fresh_repository):
+        here = Node(node.home, str(words[1]))
+        assert not [*words[1].glob("pending/*")], "the session is still open"
+        assert len(here.do("version", "list")) <= 1
+        assert here.run("repo", "check").code == 0
+        assert here.run(*push, "--no-wait").code == 0, "the lock is held"
+        with here.repository() as repository:
+            [manifest] = repository.versions()
+            assert restored_digest(repository, manifest) == file_digest(node.path_of("v"))
+        shutil.rmtree(words[1])
+
+
+@SIGNALS
+def test_a_restore_that_is_interrupted_says_so_and_can_be_run_again(node, rnd, number, code):
+    [pushed] = node.do("snapshot", "push", "p/v@one")
+    node.do("volume", "create", "p/other", "--size", "1M")
+    seen = []
+
+    def no_volume():
+        node.pool.remove_volume("back")
+        return ()
+
+    restore = ("restore", "p/v", "--to", "p/back")
+    for ended, _ in interrupted_rounds(node, rnd, number, code, ROUNDS, *restore, prepare=no_volume):
+        shown = [volume["restoring"] for volume in node.do("volume", "list") if volume["name"] == "back"]
+        seen += shown
+        if shown == [None]:  # the signal came too late
+            assert file_digest(node.path_of("back")) == file_digest(node.path_of("v")), ended.err
+            continue
+        assert shown in ([], [pushed["version"]])
+        if shown:
+            refused = node.run("snapshot", "create", "p/back@x")
+            assert (refused.code, "only partly written" in refused.err) == (2, True), refused.err
+        node.do(*restore)
+        assert file_digest(node.path_of("back")) == file_digest(node.path_of("v"))
+    assert pushed["version"] in seen, "no round met a restore that had begun"
+
+
+@SIGNALS
+def test_a_restore_to_a_file_that_is_interrupted_leaves_no_file(node, scratch, rnd, number, code):
+    node.do("snapshot", "push", "p/v@one")
+    folder = scratch / "restored"
+
+    def empty_folder():
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        return ()
+
+    restore = ("restore", "p/v", "--to-file", folder / "file")
+    for ended, _ in interrupted_rounds(node, rnd, number, code, ROUNDS // 2, *restore, prepare=empty_folder):
+        if left := [*folder.iterdir()]:
+            assert left == [folder / "file"], ended.err
+            assert file_digest(folder / "file") == file_digest(node.path_of("v")), ended.err
