@@ -122,14 +122,14 @@ def test_a_fault_is_told_even_where_no_trace_can_be_kept(world, monkeypatch, cap
 
 
 def test_a_reader_that_leaves_early_is_no_reason_to_complain():
-    script = "import sys; from rokctl.cli import run; sys.exit(run(['--help']))"
+    script = "import sys; from rokctl.cli import run; sys.exit(40 + run(['--help']))"
     read_end, write_end = os.pipe()
     os.close(read_end)
     done = subprocess.run(
         [sys.executable, "-c", script], cwd=ROOT, stdout=write_end, stderr=subprocess.PIPE, text=True, check=False
     )
     os.close(write_end)
-    assert (done.returncode, done.stderr) == (1, "")
+    assert (done.returncode, done.stderr) == (41, "")
 
 
 @pytest.mark.parametrize(
