@@ -88,13 +88,44 @@ def hold_exclusively(file: int, path: str) -> None:
 
 @contextmanager
 def new_file(path: str, size: int) -> Iterator[Target]:
-    """Make a sparse file of `size` bytes and open it to write. Raises Refused when something has that name."""
-    with opened(path, os.O_RDWR | os.O_CREAT | os.O_EXCL) as file:
+    """A sparse file of `size` bytes, open to write, that appears under its name when the `with` ends without an error.
+
+    Until then it stands beside it under a hidden name; what a process that died left there is taken over. Raises Refused
+    when something has the name, before and after, and Busy when another process is making the same file.
+    """
+    final = Path(path)
+    partial = final.with_name(f".{final.name}.partial")
+    _refuse_taken(final)
+    with opened(str(partial), os.O_RDWR | os.O_CREAT) as file:
+        hold_exclusively(file, str(partial))
         try:
+            os.ftruncate(file, 0)
             os.ftruncate(file, size)
+            yield _FileTarget(file, str(partial))
+            os.fsync(file)
+            _refuse_taken(final)
+            partial.rename(final)
         except OSError as error:
-            raise translated(error, path, f"making {size} bytes of room") from error
-        yield _FileTarget(file, path)
+            partial.unlink(missing_ok=True)
+            raise translated(error, path, f"making a file of {size} bytes") from error
+        except BaseException:
+            partial.unlink(missing_ok=True)
+            raise
+    sync_directory(final.parent)
+
+
+def _refuse_taken(path: Path) -> None:
+    if path.exists():
+        raise Refused(f"{path} exists", hint="name a new file, or remove it first")
+
+
+def sync_directory(path: Path) -> None:
+    """Return once the entries of the directory are on stable storage."""
+    with opened(str(path), os.O_RDONLY | os.O_DIRECTORY) as directory:
+        try:
+            os.fsync(directory)
+        except OSError as error:
+            raise translated(error, str(path), "flushing") from error
 
 
 def data_extents(file: int, path: str, size: int) -> Iterator[Extent]:

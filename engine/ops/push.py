@@ -89,6 +89,8 @@ def push(
     base, previous = (None, {}) if options.full else _choose_base(versions, snapshots)
     purpose = Purpose(destination, base.version if base is not None else None, node)
     with repository.session(purpose, threads=options.uploaders, writers=options.workers) as session:
+        if session.base is None:
+            previous = {}
         members = _store_members(repository, session, snapshots, previous, options, progress)
         counts = [member.counts for member in members]
 
@@ -102,7 +104,7 @@ def push(
                 tool=tool,
                 message=options.message,
                 labels=options.labels,
-                base=purpose.base,
+                base=session.base.version if session.base is not None else None,
                 members=tuple(member.record() for member in members),
                 totals=Totals(
                     size=sum(member.snapshot.size for member in members),

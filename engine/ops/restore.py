@@ -6,7 +6,7 @@ pushed, is not written again.
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, closing, suppress
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -306,20 +306,10 @@ def restore_to_file(
     Raises Refused when something has that name.
     """
     begun = repository.clock.monotonic()
-    if path.exists():
-        raise Refused(f"{path} exists", hint="name a new file, or remove it first")
     reader = repository.reader()
     _require_all_chunks(reader, member)
-    partial = path.with_name(f".{path.name}.rokctl-{manifest.version[:8]}")
-    try:
-        with blockio.new_file(str(partial), member.size) as target:
-            written, _ = _write(reader, target, member, _fresh_tasks(reader, member), options, progress)
-            target.flush()
-        partial.rename(path)
-    except BaseException:
-        with suppress(FileNotFoundError):
-            partial.unlink()
-        raise
+    with blockio.new_file(str(path), member.size) as target:
+        written, _ = _write(reader, target, member, _fresh_tasks(reader, member), options, progress)
     seconds = repository.clock.monotonic() - begun
     return _report(manifest, member, str(path), None, written, 0, seconds, Outcome.CREATED)
 
