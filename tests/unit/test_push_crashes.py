@@ -143,3 +143,22 @@ def test_a_source_that_shrinks_ends_the_push_without_a_version():
         push_snapshots(reopen(store), second)
 
     assert len(reopen(store).versions()) == 1
+
+
+def test_a_base_that_is_forgotten_while_the_session_opens_is_no_base():
+    pool, first, second = two_snapshots()
+    store = repository_with_first(first)
+    base = reopen(store).versions()[0].version
+
+    def forget_the_base(call):
+        if call.operation == "create" and call.key.startswith("pending/"):
+            store.put(f"versions/{base}", b"forgotten")
+        return None
+
+    report = push_snapshots(reopen(Faulty(store, forget_the_base)), second)
+
+    assert report.base is None
+    (only,) = reopen(store).versions()
+    restored = new_pool("other")
+    restore(reopen(store), only, restored, "copy")
+    assert content(restored, "copy") == content(pool, "volume", "b")
