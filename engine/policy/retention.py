@@ -6,7 +6,7 @@ rules applied again to what they kept keep all of it, and the order in which the
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime, tzinfo
+from datetime import UTC, datetime, tzinfo
 from enum import Enum
 from typing import Final
 
@@ -138,8 +138,8 @@ def decide(
 def _held(candidates: Iterable[Candidate], now: datetime) -> Iterator[tuple[Candidate, Reason]]:
     for candidate in candidates:
         if candidate.is_pinned(now):
-            until = candidate.pinned_until
-            yield candidate, Reason(Rule.PINNED, f"until {until.isoformat(timespec='seconds')}" if until else "")
+            end = candidate.pinned_until
+            yield candidate, Reason(Rule.PINNED, f"until {end.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}" if end else "")
         if candidate.time > now:
             yield candidate, Reason(Rule.FUTURE)
 

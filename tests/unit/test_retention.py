@@ -144,7 +144,7 @@ def test_a_pin_beats_the_rules_until_its_end():
     ]
     decisions = decide(pinned, Rules(), NOW, UTC, allow_last=True)
     assert [str(reason) for decision in decisions for reason in decision.reasons] == [
-        "pinned", "pinned until 2030-01-01T00:00:01+00:00"
+        "pinned", "pinned until 2030-01-01T00:00:01Z"
     ]  # fmt: skip
 
 
