@@ -216,6 +216,21 @@ def test_rules_that_keep_nothing_are_refused_unless_that_is_allowed(repository, 
     assert dropped(by_rules(repository, Scope("lab"), allow_last=True)) == [30]
 
 
+def test_rules_that_keep_nothing_of_a_single_version_let_it_stay(repository):
+    change_tags(repository, identity(11), TagChange(add=frozenset({"release"})))
+    plan = by_rules(repository, Scope("shop", "a"), Scope("lab"), tags=frozenset({"release"}))
+    assert 30 not in dropped(plan)
+
+
+def test_now_is_what_the_stores_clock_says(store):
+    class Wrong(ManualClock):
+        def now(self):
+            return NOON - timedelta(days=365)  # by this clock every version lies in the future, and would be kept
+
+    plan = by_rules(reopen(store, clock=Wrong()), Scope("shop", "a"), last=1)
+    assert dropped(plan) == [10, 11, 12, 13]
+
+
 def test_a_scope_without_a_version_is_not_found_with_near_names(repository):
     for scope, near in ((Scope("shop", "aa"), "shop/a"), (Scope("shp"), "shop")):
         with pytest.raises(NotFound) as raised:
