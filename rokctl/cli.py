@@ -54,6 +54,9 @@ NOUNS: Final[Mapping[str, tuple[str, str]]] = {
 }
 
 
+_VERSION_LINE: Final = f"rokctl {VERSION}"
+
+
 class Terminated(BaseException):
     """SIGTERM came: unwinds like KeyboardInterrupt, so that everything that is held is released on the way."""
 
@@ -96,13 +99,16 @@ def root(
 ) -> None:
     """Snapshot local volumes, push what changed to an object store, and bring any version back on any node."""
     if version:
-        print_line(f"rokctl {VERSION}")
+        print_line(_VERSION_LINE)
         raise typer.Exit
     require_command(context)
 
 
 def run(argv: Sequence[str], environment: Mapping[str, str] = os.environ) -> int:
     """Run one command line, and return the exit code. Raises nothing."""
+    if list(argv) == ["--version"]:  # as scripts ask for it: the same answer as below, in half the time
+        print_line(_VERSION_LINE)
+        return DONE
     world = this_world(environment)
     as_json = "--json" in argv[: argv.index("--")] if "--" in argv else "--json" in argv
     try:
