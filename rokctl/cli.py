@@ -79,6 +79,14 @@ class Nouns(TyperGroup):
         with formatter.section("Commands"):
             formatter.write_dl([(name, help_text) for name, (_, help_text) in NOUNS.items()])
 
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Answer `--version` before words are turned into values, for which typer loads pydantic."""
+        if args == ["--version"]:
+            print_line(f"rokctl {VERSION}")
+            ctx.exit()
+        parsed: list[str] = super().parse_args(ctx, args)
+        return parsed
+
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """Let a word that is no noun be answered with the near ones."""
         self.commands = dict.fromkeys(NOUNS)  # type: ignore[assignment]  # only its keys are compared with the word
@@ -124,9 +132,8 @@ def run(argv: Sequence[str], environment: Mapping[str, str] = os.environ) -> int
     except Terminated:
         _report("terminated by a signal", TERMINATED, Remedy.RETRY, "", as_json=as_json)
         return TERMINATED
-    except BrokenPipeError:
-        _leave_stdout()
-        return FAILED
+    except SystemExit as leave:  # how typer ends a completion, and what writes to a pipe that nobody reads any more
+        return leave.code if isinstance(leave.code, int) else FAILED
     except Exception as error:  # noqa: BLE001 - the last border: a person gets a sentence, and the trace goes to a file
         message, hint = _unforeseen(error, world)
         _report(message, FAILED, Remedy.GIVE_UP, hint, as_json=as_json)
@@ -189,12 +196,6 @@ def _sentence(text: str) -> str:
 def _help_command(error: typer.exceptions.TyperException) -> str:
     context = getattr(error, "ctx", None)
     return f"see `{context.command_path if context else 'rokctl'} --help`"
-
-
-def _leave_stdout() -> None:
-    """Whoever read our output has gone. Python flushes stdout once more as it ends, which must not fail again."""
-    with suppress(OSError, ValueError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _unforeseen(error: Exception, world: World) -> tuple[str, str]:

@@ -1,8 +1,7 @@
 """Device-mapper, by ioctl on /dev/mapper/control: look at devices, message them, suspend and resume them.
 
 The structures are those of the kernel's `linux/dm-ioctl.h`, interface version 4. Devices are named by their UUID: unlike
-a name it needs no mangling, and it survives a rename. LVM's are `LVM-`, the UUIDs of group and logical volume without
-their dashes, and a suffix for its inner layers (`lvm_uuid`).
+a name it needs no mangling, and it survives a rename.
 
 The call goes through ctypes, which lets other threads run while a suspend waits for the I/O in flight.
 """
@@ -59,10 +58,12 @@ class Target:
     text: str
 
 
-def lvm_uuid(group_uuid: str, volume_uuid: str, layer: str = "") -> str:
-    """The UUID of the device that LVM makes for a logical volume, or for its layer `tpool` or `tmeta`."""
-    plain = (group_uuid + volume_uuid).replace("-", "")
-    return f"LVM-{plain}-{layer}" if layer else f"LVM-{plain}"
+@dataclass(frozen=True, slots=True)
+class Address:
+    """How to find a device, and what to call it in a message."""
+
+    uuid: str
+    called: str
 
 
 class Control:
@@ -74,36 +75,36 @@ class Control:
     def __init__(self, file: int) -> None:
         self._file = file
 
-    def find(self, uuid: str) -> Device | None:
+    def find(self, address: Address) -> Device | None:
         """The device, or None when it is not active."""
         try:
-            return _device(self._call(_DEV_STATUS, "look at", uuid))
+            return _device(self._call(_DEV_STATUS, "look at", address))
         except NotFound:
             return None
 
-    def status(self, uuid: str) -> list[Target]:
+    def status(self, address: Address) -> list[Target]:
         """What the targets of a device say of themselves. A thin pool commits its metadata first."""
-        return self._targets("read the status of", uuid, 0)
+        return self._targets("read the status of", address, 0)
 
-    def table(self, uuid: str) -> list[Target]:
+    def table(self, address: Address) -> list[Target]:
         """The table that the device runs."""
-        return self._targets("read the table of", uuid, _STATUS_TABLE)
+        return self._targets("read the table of", address, _STATUS_TABLE)
 
-    def message(self, uuid: str, text: str) -> None:
+    def message(self, address: Address, text: str) -> None:
         """Send a message to the target at sector 0, and wait until it is carried out."""
         body = struct.pack("=Q", 0) + text.encode() + b"\0"
-        self._call(_TARGET_MESSAGE, f"send {text!r} to", uuid, body=body)
+        self._call(_TARGET_MESSAGE, f"send {text!r} to", address, body=body)
 
-    def suspend(self, uuid: str) -> None:
+    def suspend(self, address: Address) -> None:
         """Freeze the filesystem on the device, write out what is in flight, and let new I/O wait."""
-        self._call(_DEV_SUSPEND, "suspend", uuid, flags=_SUSPEND)
+        self._call(_DEV_SUSPEND, "suspend", address, flags=_SUSPEND)
 
-    def resume(self, uuid: str) -> None:
+    def resume(self, address: Address) -> None:
         """Let I/O go on and thaw the filesystem; a device that runs is left alone."""
-        self._call(_DEV_SUSPEND, "resume", uuid)
+        self._call(_DEV_SUSPEND, "resume", address)
 
-    def _targets(self, verb: str, uuid: str, flags: int) -> list[Target]:
-        answer = self._call(_TABLE_STATUS, verb, uuid, flags=flags)
+    def _targets(self, verb: str, address: Address, flags: int) -> list[Target]:
+        answer = self._call(_TABLE_STATUS, verb, address, flags=flags)
         header = _HEADER.unpack_from(answer)
         base = position = header[4]
         targets = []
@@ -115,20 +116,29 @@ class Control:
             position = base + after
         return targets
 
-    def _call(self, command: int, verb: str, uuid: str, *, flags: int = 0, body: bytes = b"") -> bytearray:
+    def _call(self, command: int, verb: str, address: Address, *, flags: int = 0, body: bytes = b"") -> bytearray:
         room = max(_ROOM, len(body))
         while True:
             argument = bytearray(_HEADER.size + room)
             size, start = len(argument), _HEADER.size
-            _HEADER.pack_into(argument, 0, 4, 0, 0, size, start, 0, 0, flags, 0, 0, 0, b"", uuid.encode())
+            _HEADER.pack_into(argument, 0, 4, 0, 0, size, start, 0, 0, flags, 0, 0, 0, b"", address.uuid.encode())
             argument[start : start + len(body)] = body
             try:
                 ioctl_into(self._file, 3 << 30 | _HEADER.size << 16 | 0xFD << 8 | command, argument)
             except OSError as error:
-                raise _explained(verb, uuid, error) from error
+                raise _explained(verb, address, error) from error
             if not _HEADER.unpack_from(argument)[7] & _BUFFER_FULL:
-                return argument
+                return argument  # only a table fills the room, so nothing is done twice
             room *= 4
+
+
+def is_available() -> bool:
+    """Whether this process can speak with device-mapper. The node may be there when the driver is not."""
+    try:
+        os.close(os.open(CONTROL, os.O_RDWR | os.O_CLOEXEC))
+    except OSError:
+        return False
+    return True
 
 
 @contextmanager
@@ -161,6 +171,6 @@ def _string(field: bytes) -> str:
     return field.split(b"\0", 1)[0].decode()
 
 
-def _explained(verb: str, uuid: str, error: OSError) -> RokError:
+def _explained(verb: str, address: Address, error: OSError) -> RokError:
     kind = {errno.ENXIO: NotFound, errno.EBUSY: Busy}.get(error.errno or 0, Failed)
-    return kind(f"cannot {verb} device-mapper device {uuid}: {error.strerror}")
+    return kind(f"cannot {verb} {address.called}: {error.strerror}")

@@ -5,10 +5,9 @@ Every change holds a lock, and first clears away what a crash left half made.
 """
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import replace
-from pathlib import Path
 from typing import Final
 
 from engine.device import blockio, lvmdelta, lvmgroup, lvmspace, rules
@@ -26,13 +25,14 @@ from engine.device.base import (
     check_name,
     check_size,
 )
-from engine.device.dm import CONTROL, Control, control, lvm_uuid
+from engine.device.dm import Control, control, is_available
 from engine.device.lvmreport import LogicalVolume, change, logical_volumes
 from engine.device.lvmtags import Tag, choose_name, name_room, parse_tags, tag
 from engine.device.lvmview import PoolView, VolumeRow, view
 from engine.device.node import THIS_NODE, Node, Work
 from engine.device.probe import is_held, probe
 from engine.device.thin import parse_thin_status
+from engine.device.thintarget import ThinTarget
 from engine.device.tool import is_installed
 from engine.errors import Busy, NotFound, OutOfSpace
 from engine.extent import Extent
@@ -45,7 +45,7 @@ def find_pools(node: Node = THIS_NODE) -> list[Pool]:
 
     Volumes that a killed process left suspended run again afterwards.
     """
-    if os.geteuid() != 0 or not Path(CONTROL).exists() or not is_installed("lvs"):
+    if os.geteuid() != 0 or not is_available() or not is_installed("lvs"):
         return []
     rows = logical_volumes()
     pools: list[Pool] = []
@@ -220,12 +220,12 @@ class LvmPool:
             change("lvremove", "--force", snapshot.row.full_name)
         return Outcome.REMOVED
 
-    def allocated(self, volume: str, snapshot: str | None = None) -> Iterator[Extent]:
+    def allocated(self, volume: str, snapshot: str | None = None) -> Generator[Extent, None, None]:
         """Where a snapshot (or the volume itself) may hold anything but zeros."""
         seen = self._look()
         return self._mappings(seen.row, seen.readable(volume, snapshot))
 
-    def delta(self, volume: str, old: str, new: str | None) -> Iterator[Change] | None:
+    def delta(self, volume: str, old: str, new: str | None) -> Generator[Change, None, None] | None:
         """What changed from snapshot `old` to snapshot `new`, or to the volume as it is."""
         seen = self._look()
         return self._changes(seen.row, seen.snapshot(volume, old).row, seen.readable(volume, new))
@@ -236,7 +236,8 @@ class LvmPool:
 
     def open_target(self, volume: str) -> AbstractContextManager[Target]:
         """Open to write, exclusively."""
-        return _target(self._look().own_volume(volume).row)
+        seen = self._look()
+        return _target(seen.row, seen.own_volume(volume).row)
 
     def mark_restoring(self, volume: str, version: str | None) -> None:
         """Record that a restore of `version` is writing to the volume; None: it is done."""
@@ -324,13 +325,13 @@ class LvmPool:
                 hint=f"grow it: rokctl pool extend {self._name} --size SIZE; or remove snapshots",
             )
 
-    def _changes(self, pool: LogicalVolume, old: LogicalVolume, new: LogicalVolume) -> Iterator[Change]:
+    def _changes(self, pool: LogicalVolume, old: LogicalVolume, new: LogicalVolume) -> Generator[Change, None, None]:
         if old.uuid == new.uuid:
             return
         with _awake(pool):
             yield from lvmdelta.changes(self._node, pool, old, new, self._check_present)
 
-    def _mappings(self, pool: LogicalVolume, row: LogicalVolume) -> Iterator[Extent]:
+    def _mappings(self, pool: LogicalVolume, row: LogicalVolume) -> Generator[Extent, None, None]:
         with _awake(pool):
             yield from lvmdelta.mappings(self._node, pool, row, self._check_present)
 
@@ -349,9 +350,9 @@ def _source(row: LogicalVolume, snapshot: bool) -> Iterator[Source]:
 
 
 @contextmanager
-def _target(row: LogicalVolume) -> Iterator[Target]:
+def _target(pool: LogicalVolume, row: LogicalVolume) -> Iterator[Target]:
     with _awake(row), blockio.open_target(row.path) as target:
-        yield target
+        yield ThinTarget(target, pool)
 
 
 @contextmanager
@@ -373,7 +374,7 @@ def _with_use(volume: VolumeRow, devices: Control) -> Volume:
     if not volume.row.active:
         return volume.item
     try:
-        status = devices.status(lvm_uuid(volume.row.group_uuid, volume.row.uuid))
+        status = devices.status(volume.row.device)
     except NotFound:
         return volume.item  # deactivated since the listing
     return replace(volume.item, used=parse_thin_status(status[0].text) if status else None)

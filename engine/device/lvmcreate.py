@@ -66,8 +66,9 @@ def create_pool(
     checked = check_devices(devices, wipe=wipe)
     group = _group_name(name, volume_groups())
     with ExitStack() as undo:
-        undo.callback(release, checked)
-        claim(checked, wipe=wipe)
+        for device in checked:
+            claim(device, wipe=wipe)
+            undo.callback(release, device)
         change("vgcreate", "--addtag", tag(Tag.MADE), "--addtag", tag(Tag.POOL, name), group, *checked)
         undo.callback(change, "vgremove", "--force", group)
         _create(name, volume_groups()[group], "pool", _plan_on_devices(group, size), Origin.DEVICES)
@@ -137,9 +138,10 @@ def _clear_unfinished(name: str, rows: Sequence[LogicalVolume]) -> None:
             raise Refused(
                 f"volume group {group.name} of a former pool {name} holds volumes", hint=f"see lvs {group.name}"
             )
-        devices = [volume.device for volume in _members(group.name)]
+        members = _members(group.name)
         change("vgremove", "--force", group.name)
-        release(devices)
+        for member in members:
+            release(member.device)
 
 
 def _plan_on_devices(group: str, size: int | None) -> _Plan:

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import BinaryIO
 
 from engine.device.base import Change
-from engine.device.dm import Control, control, lvm_uuid
+from engine.device.dm import Control, control
 from engine.device.lvmreport import LogicalVolume
 from engine.device.node import Node, Work
 from engine.device.thin import Mode, PoolState, parse_pool_status
@@ -45,14 +45,10 @@ def mappings(node: Node, pool: LogicalVolume, volume: LogicalVolume, check: Chec
 
 def pool_state(devices: Control, pool: LogicalVolume) -> PoolState:
     """The state of an active pool."""
-    status = devices.status(_pool_device(pool))
+    status = devices.status(pool.pool_device)
     if len(status) != 1 or status[0].type != "thin-pool":
         raise Failed(f"{pool.full_name} is not a thin pool to the kernel")
     return parse_pool_status(status[0].text, pool.data_block_size)
-
-
-def _pool_device(pool: LogicalVolume) -> str:
-    return lvm_uuid(pool.group_uuid, pool.uuid, "tpool")
 
 
 @contextmanager
@@ -73,12 +69,12 @@ def _metadata_snapshot(pool: LogicalVolume) -> Iterator[str]:
                 f"pool {pool.full_name} has failed: {state.health}", hint=f"lvconvert --repair {pool.full_name}"
             )
         if state.metadata_snapshot_held:
-            devices.message(_pool_device(pool), "release_metadata_snap")
-        devices.message(_pool_device(pool), "reserve_metadata_snap")
+            devices.message(pool.pool_device, "release_metadata_snap")
+        devices.message(pool.pool_device, "reserve_metadata_snap")
         try:
-            metadata = devices.find(lvm_uuid(pool.group_uuid, pool.metadata_uuid, "tmeta"))
+            metadata = devices.find(pool.metadata_device)
             if metadata is None:
                 raise Failed(f"the metadata device of pool {pool.full_name} is not active")
             yield metadata.path
         finally:
-            devices.message(_pool_device(pool), "release_metadata_snap")
+            devices.message(pool.pool_device, "release_metadata_snap")

@@ -43,20 +43,19 @@ def check_devices(devices: Sequence[str], *, wipe: bool) -> list[str]:
     return list(devices)
 
 
-def claim(devices: Sequence[str], *, wipe: bool) -> None:
-    """Make LVM physical volumes of the devices.
+def claim(device: str, *, wipe: bool) -> None:
+    """Make an LVM physical volume of a device.
 
     Where nothing may be wiped, LVM asks before it does, and gets no answer: what was written since the check is safe.
     """
-    for device in devices:
-        if wipe:
-            run("wipefs", "--all", device)
-        change("pvcreate", device, yes=False)
+    if wipe:
+        run("wipefs", "--all", device)
+    change("pvcreate", device, yes=False)
 
 
-def release(devices: Sequence[str]) -> None:
-    """Make plain devices of physical volumes that belong to no group."""
-    change("pvremove", *devices)
+def release(device: str) -> None:
+    """Make a plain device of a physical volume that belongs to no group."""
+    change("pvremove", device)
 
 
 def _device_number(device: str) -> int:

@@ -18,7 +18,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Final
 
-from engine.device.dm import Control, control, lvm_uuid
+from engine.device.dm import Control, control
 from engine.device.lvmreport import LogicalVolume, change
 from engine.device.lvmtags import Tag, tag
 from engine.device.lvmview import PoolView
@@ -48,24 +48,36 @@ def commit(pool: PoolView, group: str) -> None:
 
 def take(pool: PoolView, prepared: Sequence[Prepared]) -> None:
     """Take all the prepared snapshots anew at one instant."""
-    pool_uuid = lvm_uuid(pool.row.group_uuid, pool.row.uuid, "tpool")
     messages = [
         message
         for one in prepared
         for message in (f"delete {one.snapshot.thin_id}", f"create_snap {one.snapshot.thin_id} {one.origin.thin_id}")
     ]
     with control() as devices:
-        devices.status(pool_uuid)  # ends a transaction that is open, while nothing waits for it
-        with _suspended([one.origin for one in prepared if one.origin.active], devices):
+        devices.status(pool.row.pool_device)  # ends a transaction that is open, while nothing waits for it
+        with suspended([one.origin for one in prepared if one.origin.active], devices):
             for message in messages:
-                devices.message(pool_uuid, message)
+                devices.message(pool.row.pool_device, message)
+
+
+@contextmanager
+def suspended(volumes: Sequence[LogicalVolume], devices: Control) -> Iterator[None]:
+    """All volumes suspended inside, all running afterwards, whatever happens.
+
+    No signal stops us in between, and no page fault: the program itself may lie on a volume that is suspended.
+    """
+    with _signals_blocked(), _memory_locked(), ExitStack() as resumed:
+        for volume in volumes:
+            resumed.callback(devices.resume, volume.device)
+            devices.suspend(volume.device)
+        yield
 
 
 def resume(volumes: Sequence[LogicalVolume]) -> None:
     """Resume volumes that a killed process left suspended."""
     with control() as devices:
         for volume in volumes:
-            devices.resume(lvm_uuid(volume.group_uuid, volume.uuid))
+            devices.resume(volume.device)
 
 
 def clear_leftovers(pool: PoolView) -> None:
@@ -74,20 +86,6 @@ def clear_leftovers(pool: PoolView) -> None:
     if pool.leftovers:
         change("lvremove", "--force", *(row.full_name for row in pool.leftovers))
     commit(pool, pool.preparing)
-
-
-@contextmanager
-def _suspended(volumes: Sequence[LogicalVolume], devices: Control) -> Iterator[None]:
-    """All volumes suspended inside, all running afterwards, whatever happens.
-
-    No signal stops us in between, and no page fault: the program itself may lie on a volume that is suspended.
-    """
-    uuids = [lvm_uuid(volume.group_uuid, volume.uuid) for volume in volumes]
-    with _signals_blocked(), _memory_locked(), ExitStack() as resumed:
-        for uuid in uuids:
-            resumed.callback(devices.resume, uuid)
-            devices.suspend(uuid)
-        yield
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
+from engine.device.dm import Address
 from engine.device.tool import attempt, complaint
 from engine.errors import Busy, Failed, OutOfSpace, RokError
 
@@ -56,9 +57,27 @@ class LogicalVolume:
         return f"{self.group}/{self.name}"
 
     @property
+    def device(self) -> Address:
+        """The device that LVM makes for it: its UUID is `LVM-`, those of group and volume without dashes, and a layer."""
+        return self._layer(self.uuid, "", self.full_name)
+
+    @property
+    def pool_device(self) -> Address:
+        """The thin pool itself, below the device of the same name, which only holds it open."""
+        return self._layer(self.uuid, "-tpool", f"pool {self.full_name}")
+
+    @property
+    def metadata_device(self) -> Address:
+        """Where a thin pool keeps its metadata."""
+        return self._layer(self.metadata_uuid, "-tmeta", f"the metadata of pool {self.full_name}")
+
+    @property
     def is_thin_pool(self) -> bool:
         """Whether it is a thin pool."""
         return self.layout >= {"thin", "pool"}
+
+    def _layer(self, uuid: str, suffix: str, called: str) -> Address:
+        return Address("LVM-" + (self.group_uuid + uuid).replace("-", "") + suffix, called)
 
 
 @dataclass(frozen=True, slots=True)

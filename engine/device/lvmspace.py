@@ -1,5 +1,6 @@
 """The space of an LVM pool: when it is nearly full, how it grows, and how large its metadata should be."""
 
+from contextlib import ExitStack
 from typing import Final
 
 from engine.device.base import Outcome
@@ -112,9 +113,10 @@ def _remove_group(pool: LogicalVolume) -> None:
     others = [row.full_name for row in logical_volumes(pool.group) if row.uuid != pool.uuid]
     if others:
         raise Refused(f"volume group {pool.group} holds what is not of the pool: {', '.join(others)}")
-    devices = [volume.device for volume in physical_volumes() if volume.group == pool.group]
+    members = [volume for volume in physical_volumes() if volume.group == pool.group]
     change("vgremove", "--force", pool.group)
-    release(devices)
+    for member in members:
+        release(member.device)
 
 
 def _add_devices(seen: PoolView, devices: tuple[str, ...]) -> None:
@@ -125,9 +127,12 @@ def _add_devices(seen: PoolView, devices: tuple[str, ...]) -> None:
         )
     present = {volume.device for volume in physical_volumes() if volume.group == seen.row.group}
     fresh = check_devices([device for device in devices if device not in present], wipe=False)
-    if fresh:
-        claim(fresh, wipe=False)
-        change("vgextend", seen.row.group, *fresh)
+    for device in fresh:
+        with ExitStack() as undo:
+            claim(device, wipe=False)
+            undo.callback(release, device)
+            change("vgextend", seen.row.group, device)
+            undo.pop_all()
 
 
 def _size_that_fills(pool: LogicalVolume) -> int:

@@ -1,6 +1,6 @@
-"""The index: where each chunk is, over all the packs that may be relied on.
+"""The index: where each chunk is, over all the packs that may be relied on; and which new chunks a session has taken on.
 
-Held as sorted arrays, 28 bytes an entry; what a session adds stands beside them in a dictionary. One object serves many threads.
+Held as sorted arrays: 28 bytes an entry of the index, 16 bytes a new chunk. One object serves many threads.
 """
 
 import threading
@@ -16,7 +16,7 @@ from engine.repo.map import REFERENCE
 from engine.repo.pack import RAW_BIT, PackKind, PackName
 from engine.repo.segment import PackFacts
 
-_HIGH: Final = np.dtype(">u8")
+_RECENT_LIMIT: Final = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,35 +30,21 @@ class Location:
 
 
 class Index:
-    """The facts of the given packs. A chunk that stands in several is found in one of them.
-
-    `packs` are those that may be relied on; facts about others must not be passed.
-    """
+    """The facts of the given packs, which must all be packs that may be relied on; of each only one statement counts."""
 
     def __init__(self, facts: Iterable[PackFacts]) -> None:
-        unique = {pack.name: pack for pack in facts}
-        self.packs: Mapping[PackName, PackFacts] = unique
-        self._names = list(unique)
-        packs = list(unique.values())
-        entries = sum(pack.entries for pack in packs)
-        keys = np.frombuffer(b"".join(pack.prefixes for pack in packs), dtype=_HIGH).reshape(entries, 2)
+        self.packs: Mapping[PackName, PackFacts] = {pack.name: pack for pack in facts}
+        self._names = list(self.packs)
+        packs = list(self.packs.values())
+        keys = _as_keys(b"".join(pack.prefixes for pack in packs))
         order = np.lexsort((keys[:, 1], keys[:, 0]))
-        high, low = keys[order, 0].astype(np.uint64), keys[order, 1].astype(np.uint64)
-        numbers = np.repeat(np.arange(len(packs), dtype=np.uint32), [pack.entries for pack in packs])[order]
+        self._keys = _SortedKeys(keys[order])
+        numbers = np.repeat(np.arange(len(packs), dtype=np.uint32), [pack.entries for pack in packs])
         empty = [np.empty(0, np.uint32)]
-        offsets = np.concatenate([pack.offsets() for pack in packs] or empty)[order]
-        lengths = np.concatenate([pack.lengths for pack in packs] or empty)[order]
-        # memoryviews: indexing and bisecting them from Python is several times faster than numpy scalars
-        self._high, self._low = _view(high), _view(low)
-        self._numbers, self._offsets, self._lengths = _view(numbers), _view(offsets), _view(lengths)
-        self._added: dict[bytes, Location] = {}
-        self._claimed: set[bytes] = set()
-        self._lock = threading.Lock()
-
-    @property
-    def entries(self) -> int:
-        """How many facts it was made from."""
-        return len(self._high)
+        self._numbers = _view(numbers[order])
+        self._offsets = _view(np.concatenate([pack.offsets() for pack in packs] or empty)[order])
+        self._lengths = _view(np.concatenate([pack.lengths for pack in packs] or empty)[order])
+        self._claims = _Claims()
 
     @property
     def chunks(self) -> int:
@@ -66,27 +52,78 @@ class Index:
         return sum(pack.entries for pack in self.packs.values() if pack.kind is PackKind.CHUNKS)
 
     def find(self, prefix: bytes) -> Location | None:
-        """Where the chunk or map of this 16-byte prefix is; None when no pack is known to hold it."""
-        at = self._search(prefix)
-        if at is None:
-            return self._added.get(prefix)
+        """Where the chunk or map of this 16-byte prefix is; None when no pack holds it."""
+        at = self._keys.find(prefix)
+        return None if at is None else self._location(at)
+
+    def find_all(self, prefix: bytes) -> list[Location]:
+        """Every place where the chunk is."""
+        at, found = self._keys.find(prefix), []
+        while at is not None and self._keys.holds(at, prefix):
+            found.append(self._location(at))
+            at += 1
+        return found
+
+    def _location(self, at: int) -> Location:
         length = self._lengths[at]
         name = self._names[self._numbers[at]]
         return Location(name, self._offsets[at], length & (RAW_BIT - 1), bool(length & RAW_BIT))
 
-    def find_all(self, prefix: bytes) -> list[Location]:
-        """Every place where the chunk is."""
-        at = self._search(prefix)
-        found = [self._added[prefix]] if prefix in self._added else []
-        high, low = int.from_bytes(prefix[:8], "big"), int.from_bytes(prefix[8:], "big")
-        while at is not None and at < len(self._high) and (self._high[at], self._low[at]) == (high, low):
-            length = self._lengths[at]
-            name = self._names[self._numbers[at]]
-            found.append(Location(name, self._offsets[at], length & (RAW_BIT - 1), bool(length & RAW_BIT)))
-            at += 1
-        return found
+    def claim(self, prefix: bytes) -> bool:
+        """True for the one caller who must store this chunk; False when it is stored, or someone else has claimed it."""
+        return self._keys.find(prefix) is None and self._claims.take(prefix)
 
-    def _search(self, prefix: bytes) -> int | None:
+
+class _Claims:
+    """A set of prefixes that only grows: the newest in a Python set, the others in sorted runs of doubling sizes."""
+
+    def __init__(self) -> None:
+        self._recent: set[bytes] = set()
+        self._runs: list[_SortedKeys] = []
+        self._lock = threading.Lock()
+
+    def take(self, prefix: bytes) -> bool:
+        """Add the prefix; False when it is there already."""
+        with self._lock:
+            if prefix in self._recent or any(run.find(prefix) is not None for run in self._runs):
+                return False
+            self._recent.add(prefix)
+            if len(self._recent) == _RECENT_LIMIT:
+                self._fold()
+            return True
+
+    def _fold(self) -> None:
+        keys = _as_keys(b"".join(self._recent))
+        self._recent = set()
+        while self._runs and len(self._runs[-1]) <= len(keys):
+            keys = np.concatenate([self._runs.pop().keys(), keys])
+        self._runs.append(_SortedKeys(keys[np.lexsort((keys[:, 1], keys[:, 0]))]))
+
+
+Keys = npt.NDArray[np.uint64]  # shape (entries, 2): the halves of each prefix as numbers, the first byte the highest
+
+
+def _as_keys(prefixes: bytes) -> Keys:
+    return np.frombuffer(prefixes, dtype=">u8").reshape(-1, 2).astype(np.uint64)
+
+
+class _SortedKeys:
+    """Sorted prefixes, to be searched one at a time.
+
+    Memoryviews of two columns: indexing and bisecting those from Python is several times faster than numpy scalars.
+    """
+
+    def __init__(self, keys: Keys) -> None:
+        self._high, self._low = _view(keys[:, 0]), _view(keys[:, 1])
+
+    def __len__(self) -> int:
+        return len(self._high)
+
+    def keys(self) -> Keys:
+        return np.stack([np.asarray(self._high), np.asarray(self._low)], axis=1)
+
+    def find(self, prefix: bytes) -> int | None:
+        """The first place of the prefix; None when it is nowhere."""
         assert len(prefix) == REFERENCE
         high, low = int.from_bytes(prefix[:8], "big"), int.from_bytes(prefix[8:], "big")
         at = bisect_left(self._high, high)
@@ -96,20 +133,10 @@ class Index:
             at += 1
         return None
 
-    def claim(self, prefix: bytes) -> bool:
-        """True for the one caller who must store this chunk; False when it is stored, or someone else has claimed it."""
-        if self._search(prefix) is not None:
-            return False
-        with self._lock:
-            if prefix in self._claimed:
-                return False
-            self._claimed.add(prefix)
-            return True
-
-    def add(self, prefix: bytes, location: Location) -> None:
-        """A claimed chunk has been uploaded."""
-        with self._lock:
-            self._added[prefix] = location
+    def holds(self, at: int, prefix: bytes) -> bool:
+        """Does the prefix stand at this place?"""
+        high, low = int.from_bytes(prefix[:8], "big"), int.from_bytes(prefix[8:], "big")
+        return at < len(self._high) and (self._high[at], self._low[at]) == (high, low)
 
 
 def _view(array: npt.NDArray[np.uint64] | npt.NDArray[np.uint32]) -> memoryview:

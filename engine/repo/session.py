@@ -18,9 +18,9 @@ import numpy as np
 from blake3 import blake3
 
 from engine.clock import Clock
-from engine.errors import Failed, RokError
+from engine.errors import Failed, NotFound, RokError
 from engine.repo.document import seal_document
-from engine.repo.index import Index, Location
+from engine.repo.index import Index
 from engine.repo.manifest import BROKEN, FORGOTTEN, Manifest, seal_manifest
 from engine.repo.map import REFERENCE
 from engine.repo.naming import ObjectName
@@ -123,7 +123,8 @@ class Session:
         self._refreshed = begun
         self.opened = store.stat(self._pending_key).modified
         if self._purpose.base is not None:
-            self.base = self._grounds.manifest(self._purpose.base)  # seen committed after our record stands: I7
+            with suppress(NotFound):  # forgotten meanwhile: then there is no base, and every chunk is looked up
+                self.base = self._grounds.manifest(self._purpose.base)  # seen committed after our record stands: I7
         self.index, self._facts = self._grounds.load_index()
         self._uploads = Uploads(self._send, threads=self._threads, buffers=self._buffers, size=PACK_TARGET)
 
@@ -241,8 +242,6 @@ class Session:
         lengths = np.array([r.length | (RAW_BIT if r.raw else 0) for r in pack.records], dtype=np.uint32)
         prefixes = b"".join(record.chunk[:REFERENCE] for record in pack.records)
         facts = PackFacts(pack.name, pack.kind, len(blob), prefixes, lengths)
-        for record in pack.records:
-            self.index.add(record.chunk[:REFERENCE], Location(pack.name, record.offset, record.length, record.raw))
         with self._lock:
             self.stored += len(blob)
             self._facts.append(facts)

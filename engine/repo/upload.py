@@ -7,6 +7,7 @@ from typing import Final
 
 from engine.repo.pack import PackBuilder
 
+_PARTING: Final = 5.0  # seconds that a request under way is given when all is stopped
 _PATIENCE: Final = 0.2  # seconds between looks at whether the others have failed
 
 
@@ -60,14 +61,18 @@ class Uploads:
         self._raise_failure()
 
     def stop(self) -> None:
-        """End the threads; what has not begun to be sent is dropped."""
+        """End the threads; what has not begun to be sent is dropped.
+
+        A request that hangs is not waited for long: whoever interrupts a push wants it to end, and a pack that arrives
+        later does no harm.
+        """
         with self._idle:
             if self._failure is None:
                 self._failure = RuntimeError("the uploads were stopped")
         for _ in self._threads:
             self._waiting.put(None)
         for thread in self._threads:
-            thread.join()
+            thread.join(_PARTING)
 
     def _raise_failure(self) -> None:
         if self._failure is not None:

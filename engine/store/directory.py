@@ -112,17 +112,14 @@ class DirectoryStore:
 
     def now(self) -> datetime:
         """The time that the filesystem gives to a file written now. Needs leave to write."""
-        with self._errors("read the clock"):
+        with self._errors("read the clock of"):
             name, written = self._write_temporary(b"")
             self._remove_temporary(name)
         return _modified(written)
 
     def close(self) -> None:
         """Let go of the directory."""
-        root, self._root = (
-            self._root,
-            -1,
-        )  # a number the kernel never gives out: later calls fail, and hit no other folder
+        root, self._root = self._root, -1  # no later call can reach what gets this number next
         if root >= 0:
             os.close(root)
 

@@ -45,6 +45,7 @@ _CREDENTIALS_HINT: Final = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or 
 _FULL: Final = {"QuotaExceeded", "InsufficientStorage", "XMinioStorageFull", "XMinioAdminBucketQuotaExceeded"}
 _DENIED: Final = {"ExpiredToken", "InvalidToken", "TokenRefreshRequired", "InvalidAccessKeyId", "SignatureDoesNotMatch"}
 _MISDIRECTED: Final = {"PermanentRedirect", "AuthorizationHeaderMalformed", "InvalidBucketName", "InvalidStorageClass"}
+_UNTRUSTED: Final = ("CERTIFICATE_VERIFY_FAILED", "[X509")  # the second: the CA file holds no certificate
 _PASSING: Final = {
     "ConditionalRequestConflict", "OperationAborted", "SlowDown", "RequestTimeout", "Throttling", "TooManyRequests",
     "BadDigest", "IncompleteBody", "XAmzContentSHA256Mismatch",  # garbled on the way
@@ -174,7 +175,7 @@ class S3Store:
 
     def now(self) -> datetime:
         """The Date of a response."""
-        with self._errors("read the clock"):
+        with self._errors("read the clock of"):
             response = self._client.head_bucket(Bucket=self._bucket)
         date = response["ResponseMetadata"]["HTTPHeaders"].get("date")
         if date is None:
@@ -225,7 +226,7 @@ class S3Store:
             raise _unanswered(error, self._what(doing, key)) from error
 
     def _what(self, doing: str, key: str) -> str:
-        return f"cannot {doing} {key} in {self.url}" if key else f"cannot {doing} of {self.url}"
+        return f"cannot {doing} {key} in {self.url}" if key else f"cannot {doing} {self.url}"
 
     def _answered(self, error: ClientError, doing: str, key: str) -> RokError:
         """What the server's refusal means."""
@@ -262,10 +263,10 @@ def _unanswered(error: BotoCoreError, what: str) -> RokError:
     """An error of which no answer of the server tells."""
     if isinstance(error, _CREDENTIAL_ERRORS):
         return Refused(f"{what}: {_first_line(error)}", hint=_CREDENTIALS_HINT)
-    if isinstance(error, SSLError) and "CERTIFICATE_VERIFY_FAILED" in str(error):
+    if isinstance(error, SSLError) and any(sign in str(error) for sign in _UNTRUSTED):
         return Refused(
-            f"{what}: the server's certificate is not trusted",
-            hint="add ca=FILE to the URL, with the certificate of the authority that signed it",
+            f"{what}: the server's certificate cannot be verified",
+            hint="add ca=FILE to the URL: a PEM file with the certificate of the authority that signed it",
         )
     if isinstance(error, NoConnectionError | HTTPClientError | IncompleteReadError):
         return Unreachable(f"{what}: {_first_line(error)}", hint="check the endpoint and the network, then try again")

@@ -1,6 +1,7 @@
 """One push to one object at a time, on one node."""
 
-import multiprocessing
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -8,39 +9,36 @@ import pytest
 from engine.errors import Busy
 from rokctl.lock import exclusive
 
-
-def hold(directory, name, held, release):
-    with exclusive(directory, name, wait=True, talk=print):
-        held.set()
-        release.wait(20)
+HOLD = """
+import sys
+from pathlib import Path
+from rokctl.lock import exclusive
+with exclusive(Path(sys.argv[1]), "fast/db", wait=True, talk=print):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
 
 
 @pytest.fixture
 def holder(tmp_path):
-    """Another process that holds the lock `fast/db`, until it is told to let go."""
-    context = multiprocessing.get_context("spawn")
-    held, release = context.Event(), context.Event()
-    process = context.Process(target=hold, args=(tmp_path, "fast/db", held, release))
-    process.start()
-    assert held.wait(20)
-    yield process, release
-    release.set()
-    process.join(20)
+    """Another process that holds the lock `fast/db`, until its standard input is closed."""
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path)], **pipes, text=True) as process:
+        assert process.stdout.readline() == "held\n"
+        yield process
 
 
 def test_another_process_is_refused_when_it_must_not_wait(tmp_path, holder):
-    process, _ = holder
     with (
-        pytest.raises(Busy, match=rf"another push to fast/db is running .*process {process.pid}"),
+        pytest.raises(Busy, match=rf"another push to fast/db is running .*process {holder.pid}"),
         exclusive(tmp_path, "fast/db", wait=False, talk=print),
     ):
         pass
 
 
 def test_another_process_waits_says_so_once_and_then_has_it(tmp_path, holder):
-    _, release = holder
     said = []
-    threading.Timer(0.1, release.set).start()
+    threading.Timer(0.1, holder.stdin.close).start()
     with exclusive(tmp_path, "fast/db", wait=True, talk=said.append):
         assert len(said) == 1
         assert "waiting" in said[0]
@@ -52,8 +50,7 @@ def test_another_name_is_another_lock(tmp_path, holder):
 
 
 def test_a_holder_that_was_killed_holds_nothing(tmp_path, holder):
-    process, _ = holder
-    process.kill()
-    process.join(20)
+    holder.kill()
+    holder.wait(20)
     with exclusive(tmp_path, "fast/db", wait=False, talk=print):
         pass

@@ -9,7 +9,19 @@ from engine.device.fiemap import Mapped, Page, Pages, changes_of_pages, compare
 BLOCKS = 24
 Place = int | None | str  # a block's place on disk; None: a hole; "?": mapped, at a place that cannot be told
 
-places = st.lists(st.one_of(st.none(), st.just("?"), st.integers(0, 5)), min_size=BLOCKS, max_size=BLOCKS)
+runs = st.lists(st.tuples(st.one_of(st.none(), st.just("?"), st.integers(0, 5)), st.integers(1, 9)), min_size=1)
+
+
+@st.composite
+def two_files(draw: st.DrawFn) -> tuple[list[Place], list[Place]]:
+    """The old file in runs; the new one is the old with some stretches replaced."""
+    old = [place for place, length in draw(runs) for _ in range(length)][:BLOCKS]
+    old += [None] * (BLOCKS - len(old))
+    new = list(old)
+    for place, length in draw(runs):
+        start = draw(st.integers(0, BLOCKS - 1))
+        new[start : start + length] = [place] * len(new[start : start + length])
+    return old, new
 
 
 def mappings(blocks: list[Place], cuts: set[int]) -> list[Mapped]:
@@ -44,10 +56,11 @@ def per_block(changes: list[Change]) -> dict[int, ChangeKind]:
     return kinds
 
 
-@given(places, places, st.sets(st.integers(0, BLOCKS)), st.sets(st.integers(0, BLOCKS)), st.data())
+@given(two_files(), st.sets(st.integers(0, BLOCKS)), st.sets(st.integers(0, BLOCKS)), st.data())
 def test_the_comparison_tells_of_each_block_what_a_look_at_it_alone_tells(
-    old: list[Place], new: list[Place], old_cuts: set[int], new_cuts: set[int], data: st.DataObject
+    files: tuple[list[Place], list[Place]], old_cuts: set[int], new_cuts: set[int], data: st.DataObject
 ) -> None:
+    old, new = files
     start = data.draw(st.integers(0, BLOCKS - 1))
     end = data.draw(st.integers(start + 1, BLOCKS))
     old_size = data.draw(st.integers(0, BLOCKS))
@@ -69,11 +82,11 @@ def pages(mapped: list[Mapped], limit: int) -> Pages:
     return page
 
 
-@given(places, places, st.integers(1, 4), st.integers(1, 4), st.integers(0, BLOCKS))
+@given(two_files(), st.integers(1, 4), st.integers(1, 4), st.integers(0, BLOCKS))
 def test_pages_of_any_size_tell_the_same_as_the_whole(
-    old: list[Place], new: list[Place], old_limit: int, new_limit: int, old_size: int
+    files: tuple[list[Place], list[Place]], old_limit: int, new_limit: int, old_size: int
 ) -> None:
-    before, after = mappings(old, set()), mappings(new, set())
+    before, after = (mappings(blocks, set()) for blocks in files)
     whole = compare(before, after, 0, BLOCKS, old_size)
     paged = changes_of_pages(pages(before, old_limit), pages(after, new_limit), old_size, BLOCKS)
     assert per_block(list(paged)) == per_block(list(whole))

@@ -101,6 +101,20 @@ def test_a_sparse_image_is_imported_without_reading_its_holes(pool: SimPool, tmp
     assert tally.done == 1 << 40
 
 
+class Pipe(io.BytesIO):
+    """Gives no more than 60 KiB at a time, as a pipe may."""
+
+    def read(self, size: int | None = -1) -> bytes:
+        return super().read(60 * KIB)
+
+
+def test_zeros_are_found_however_a_stream_is_cut(pool: SimPool) -> None:
+    body = bytes(60 * KIB) + b"x" * 4 * KIB + bytes(64 * KIB) + b"y" * 64 * KIB + bytes(MIB)
+    report = import_volume(pool, "vol", Stream(Pipe(body), len(body)), progress=Silent())
+    assert read(pool, "vol") == body
+    assert report.written == 68 * KIB
+
+
 @pytest.mark.parametrize(("size", "hint"), [(511, "truncate -s 512 "), (4097, "truncate -s 4608 ")])
 def test_an_image_that_is_not_whole_sectors_is_refused(pool: SimPool, tmp_path: Path, size: int, hint: str) -> None:
     for origin in (image(tmp_path, b"x" * size), Stream(io.BytesIO(b"x" * size), size)):

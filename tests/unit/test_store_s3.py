@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import os
 from datetime import UTC, datetime
 from io import BytesIO
 
@@ -22,6 +23,8 @@ from botocore.stub import ANY, Stubber
 from engine.errors import Failed, NotFound, OutOfSpace, Refused, RokError, Unreachable
 from engine.store.base import BlobExists, NoSuchBlob
 from engine.store.s3 import STORAGE_CLASS_FROM, S3Store
+from engine.store.url import open_store
+from tests.manual_clock import ManualClock
 
 KEY_ID = "AKIASESAME"
 
@@ -210,3 +213,39 @@ def test_a_response_without_a_date_is_an_error(store, server):
     server.add_response("head_bucket", {"ResponseMetadata": {"HTTPHeaders": {}, "HTTPStatusCode": 200}})
     with pytest.raises(Failed, match="Date"):
         store.now()
+
+
+def test_an_empty_range_downloads_nothing_but_asks_for_the_blob(store, server):
+    server.add_response("head_object", {"ContentLength": 10, "LastModified": datetime(2030, 1, 1, tzinfo=UTC)})
+    assert store.get_range("a", 3, 0) == b""
+
+
+@pytest.mark.parametrize(
+    ("url", "environment", "sent_to"),
+    [
+        ("s3://bucket/p?endpoint=https://store.example", {}, "https://store.example/bucket/p/a"),
+        ("s3://bucket/p", {"AWS_ENDPOINT_URL_S3": "https://env.example"}, "https://env.example/bucket/p/a"),
+        ("s3://bucket/p", {}, "https://bucket.s3.amazonaws.com/p/a"),
+        ("s3://bucket", {"AWS_REGION": "eu-west-1"}, "https://bucket.s3.eu-west-1.amazonaws.com/a"),
+        ("s3://bucket?region=eu-west-2", {"AWS_REGION": "eu-west-1"}, "https://bucket.s3.eu-west-2.amazonaws.com/a"),
+    ],
+)
+def test_a_bucket_is_in_the_path_for_all_servers_but_amazon(url, environment, sent_to, monkeypatch):
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
+        monkeypatch.setenv(name, os.devnull)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", KEY_ID)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "sesame")
+    opened = open_store(url, environment=environment, clock=ManualClock())
+    sent = []
+
+    def stop(request, **rest):
+        sent.append(request.url)
+        raise ConnectionClosedError(endpoint_url=request.url)
+
+    opened._client.meta.events.register("before-send.s3.*", stop)
+    with pytest.raises(Unreachable):
+        opened.get("a")
+    opened.close()
+    assert sent == [sent_to]
