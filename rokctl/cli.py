@@ -54,9 +54,6 @@ NOUNS: Final[Mapping[str, tuple[str, str]]] = {
 }
 
 
-_VERSION_LINE: Final = f"rokctl {VERSION}"
-
-
 class Terminated(BaseException):
     """SIGTERM came: unwinds like KeyboardInterrupt, so that everything that is held is released on the way."""
 
@@ -82,6 +79,14 @@ class Nouns(TyperGroup):
         with formatter.section("Commands"):
             formatter.write_dl([(name, help_text) for name, (_, help_text) in NOUNS.items()])
 
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Answer `--version` before words are turned into values, for which typer loads pydantic."""
+        if args == ["--version"]:
+            print_line(f"rokctl {VERSION}")
+            ctx.exit()
+        parsed: list[str] = super().parse_args(ctx, args)
+        return parsed
+
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """Let a word that is no noun be answered with the near ones."""
         self.commands = dict.fromkeys(NOUNS)  # type: ignore[assignment]  # only its keys are compared with the word
@@ -99,16 +104,13 @@ def root(
 ) -> None:
     """Snapshot local volumes, push what changed to an object store, and bring any version back on any node."""
     if version:
-        print_line(_VERSION_LINE)
+        print_line(f"rokctl {VERSION}")
         raise typer.Exit
     require_command(context)
 
 
 def run(argv: Sequence[str], environment: Mapping[str, str] = os.environ) -> int:
     """Run one command line, and return the exit code. Raises nothing."""
-    if list(argv) == ["--version"]:  # as scripts ask for it: the same answer as below, in half the time
-        print_line(_VERSION_LINE)
-        return DONE
     world = this_world(environment)
     as_json = "--json" in argv[: argv.index("--")] if "--" in argv else "--json" in argv
     try:

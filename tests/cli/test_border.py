@@ -12,7 +12,7 @@ import pytest
 
 from engine.errors import Busy, Damaged, Failed, RokError, Unreachable
 from engine.store.base import BlobExists, NoSuchBlob
-from rokctl import cli
+from rokctl import VERSION, cli
 
 ROOT = Path(__file__).parents[2]
 
@@ -159,12 +159,13 @@ def test_a_noun_alone_shows_what_it_offers_and_ends_with_2(rokctl, words):
     assert ran.err.startswith("Usage: rokctl")
 
 
-def test_the_version_is_printed(rokctl):
-    assert program("--version").stdout.startswith("rokctl 0.")
-    assert rokctl("--json", "--version").out == rokctl("--version").out
+@pytest.mark.parametrize("words", [["--version"], ["--version", "--json"], ["--version", "pool"]], ids=" ".join)
+def test_the_version_is_printed(words):
+    done = program(*words)
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"rokctl {VERSION}\n", "")
 
 
-# Typer turns words into values with pydantic, which is half of the start-up of a command; the help does without.
+# Typer turns words into values with pydantic, which is half of the start-up of a command; the help and the version do without.
 PARSER = {"typer", "shellingham", "annotated_doc", "typing_extensions"}
 VALUES = {"pydantic", "pydantic_core", "annotated_types", "typing_inspection"}
 
@@ -182,7 +183,7 @@ def loaded_by(*words: str) -> set[str]:
 @pytest.mark.parametrize("words", [["--help"], ["--version"], ["pool", "create", "--help"]], ids=" ".join)
 def test_help_and_version_load_nothing_beyond_the_option_parser(words):
     loaded = {name for name in loaded_by(*words) if not name.startswith("_")} - sys.stdlib_module_names
-    assert loaded <= {"engine", "rokctl"} | PARSER | (VALUES if "pool" in words else set())
+    assert loaded <= {"engine", "rokctl"} | PARSER | (VALUES if "create" in words else set())
 
 
 def test_the_help_lists_the_nouns_without_loading_them():
