@@ -53,9 +53,9 @@ def interrupted_rounds(node, rnd, number, code, rounds, *words, prepare=lambda: 
     assert code in codes, "no round met the program at work"
 
 
-def start(node, *words):
+def start(node, *words, prefix=()):
     """Start a command, and wait until it answers to signals."""
-    process = node.start(*words)
+    process = node.start(*words, prefix=prefix)
     while signal.SIGTERM not in caught(process) and process.poll() is None:
         time.sleep(0.001)
     return process
@@ -77,6 +77,12 @@ def test_ctrl_c_while_the_program_is_still_loading_ends_it_without_a_word(node):
     process.send_signal(signal.SIGINT)
     ended = node.end(process)
     assert (ended.code, ended.err) == (-signal.SIGINT, "")
+
+
+def test_a_ctrl_c_that_is_ignored_from_the_start_stays_ignored(node):
+    process = start(node, "snapshot", "push", "p/v@one", prefix=("sh", "-c", "trap '' INT; exec \"$@\"", "sh"))
+    process.send_signal(signal.SIGINT)
+    assert node.end(process).code == 0
 
 
 def test_a_second_ctrl_c_ends_a_release_that_takes_too_long(node):
