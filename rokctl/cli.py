@@ -6,7 +6,7 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Annotated, Any, Final
@@ -114,7 +114,7 @@ def run(argv: Sequence[str], environment: Mapping[str, str] = os.environ) -> int
     world = this_world(environment)
     as_json = "--json" in argv[: argv.index("--")] if "--" in argv else "--json" in argv
     try:
-        with _signals():
+        with _signals(world.stop):
             code = int(app(list(argv), prog_name="rokctl", standalone_mode=False, obj=with_world(world)) or DONE)
         if code == INTERRUPTED:  # typer has turned KeyboardInterrupt into this
             raise KeyboardInterrupt
@@ -146,8 +146,8 @@ def exit_code(error: RokError) -> int:
 
 
 @contextmanager
-def _signals() -> Iterator[None]:
-    """SIGTERM and SIGINT raise Terminated and KeyboardInterrupt in the main thread.
+def _signals(stop: Callable[[], None]) -> Iterator[None]:
+    """SIGTERM and SIGINT call `stop`, and raise Terminated and KeyboardInterrupt in the main thread.
 
     A second SIGTERM cannot break off the release of what is held. A second Ctrl-C can, and ends the process at once: it is
     for a person to whom the release takes too long. What is ignored from the start, as under nohup, stays ignored.
@@ -158,10 +158,12 @@ def _signals() -> Iterator[None]:
 
     def terminate(_number: int, _frame: FrameType | None) -> None:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        stop()
         raise Terminated
 
     def interrupt(_number: int, _frame: FrameType | None) -> None:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
+        stop()
         raise KeyboardInterrupt
 
     handlers = {signal.SIGTERM: terminate, signal.SIGINT: interrupt}

@@ -97,6 +97,23 @@ def test_a_second_sigterm_does_not_break_off_the_release(rokctl, monkeypatch):
     assert released == ["the lock"]
 
 
+def test_a_second_ctrl_c_breaks_off_a_release_that_takes_too_long(rokctl, monkeypatch):
+    during_release = []
+
+    def wait(_session):
+        try:
+            os.kill(os.getpid(), signal.SIGINT)
+            threading.Event().wait(20)
+        finally:
+            during_release.append(signal.getsignal(signal.SIGINT))
+
+    before = signal.getsignal(signal.SIGINT)
+    monkeypatch.setattr("rokctl.wiring.Session.pools", property(wait))
+    assert rokctl("pool", "list").code == 130
+    assert during_release == [signal.SIG_DFL]
+    assert signal.getsignal(signal.SIGINT) is before
+
+
 def test_a_fault_in_the_program_is_one_sentence_and_its_trace_a_file(world, monkeypatch, capfd, tmp_path):
     failing(monkeypatch, ZeroDivisionError("division by zero"))
     assert cli.run(["pool", "list"], world) == 1

@@ -7,7 +7,8 @@ import pytest
 from engine.units import MIB
 from tests.node import Node, file_digest, overwrite, restored_digest, say
 
-pytestmark = pytest.mark.slow
+# A minute on two idle cores, and several where others work too.
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 SIZE = 60 * MIB
 CHANGE = 36 * MIB  # more than two packs, so that a push may die between them
