@@ -204,6 +204,7 @@ def test_every_flipped_byte_of_small_blobs_is_found(story):
     assert findings(reopen(store)) == ()
 
 
+@pytest.mark.slow
 def test_a_damaged_descriptor_or_key_opens_nothing(story):
     _, store, _ = story
     rnd = random.Random(12)

@@ -52,6 +52,7 @@ def calls_of_a_push():
 CALLS = calls_of_a_push()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", [CRASH_BEFORE, CRASH_AFTER], ids=["before", "after"])
 def test_a_push_that_dies_at_any_call_leaves_the_repository_whole(fault):
     pool, first, second = two_snapshots()
@@ -93,6 +94,7 @@ def test_what_a_dead_push_sent_is_not_sent_again():
     assert findings(reopen(store)) == ()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "error", [Unreachable("gone"), OutOfSpace("full"), Failed("odd")], ids=lambda e: type(e).__name__
 )
