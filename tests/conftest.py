@@ -7,9 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests.node import new_seed
 from tests.servers import Server, ServerMissing, make_bucket, start_seaweedfs
+
+settings.register_profile("quick", max_examples=15)  # scripts/test --quick
 
 
 @pytest.fixture

@@ -26,7 +26,7 @@ from tests.repositories import (
 )
 
 
-@pytest.fixture(params=[False, True], ids=["clear", "encrypted"])
+@pytest.fixture(params=[False, pytest.param(True, marks=pytest.mark.slow)], ids=["clear", "encrypted"])
 def story(request):
     """A repository with two versions of one volume, and the pool they came from."""
     pool, rnd = new_pool(), random.Random(3)
