@@ -2,7 +2,9 @@
 
 import time
 from datetime import UTC, datetime
-from typing import Protocol
+from typing import Final, Protocol
+
+_LOOK_SECONDS: Final = 0.2
 
 
 class Clock(Protocol):
@@ -17,7 +19,7 @@ class Clock(Protocol):
         ...
 
     def sleep(self, seconds: float) -> None:
-        """Return after about this many seconds."""
+        """Return after about this many seconds; at once when the program is to end (`StoppableClock`)."""
         ...
 
 
@@ -35,3 +37,23 @@ class SystemClock:
     def sleep(self, seconds: float) -> None:
         """Sleep."""
         time.sleep(seconds)
+
+
+class StoppableClock(SystemClock):
+    """The clock of this machine, for a program that must be able to end while threads of it sleep.
+
+    They sleep for minutes where a store does not answer or a rate is low, and whoever ends the work waits for them.
+    """
+
+    def __init__(self) -> None:
+        self._stopped = False
+
+    def stop(self) -> None:
+        """Wake all who sleep, and let nobody sleep again. May be called in a signal handler: it takes no lock."""
+        self._stopped = True
+
+    def sleep(self, seconds: float) -> None:
+        """Sleep, but no longer than until the clock is stopped."""
+        end = self.monotonic() + seconds
+        while not self._stopped and (rest := end - self.monotonic()) > 0:
+            super().sleep(min(rest, _LOOK_SECONDS))

@@ -6,7 +6,7 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Annotated, Any, Final
@@ -79,6 +79,14 @@ class Nouns(TyperGroup):
         with formatter.section("Commands"):
             formatter.write_dl([(name, help_text) for name, (_, help_text) in NOUNS.items()])
 
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Answer `--version` before words are turned into values, for which typer loads pydantic."""
+        if args == ["--version"]:
+            print_line(f"rokctl {VERSION}")
+            ctx.exit()
+        parsed: list[str] = super().parse_args(ctx, args)
+        return parsed
+
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """Let a word that is no noun be answered with the near ones."""
         self.commands = dict.fromkeys(NOUNS)  # type: ignore[assignment]  # only its keys are compared with the word
@@ -106,7 +114,7 @@ def run(argv: Sequence[str], environment: Mapping[str, str] = os.environ) -> int
     world = this_world(environment)
     as_json = "--json" in argv[: argv.index("--")] if "--" in argv else "--json" in argv
     try:
-        with _signals():
+        with _signals(world.stop):
             code = int(app(list(argv), prog_name="rokctl", standalone_mode=False, obj=with_world(world)) or DONE)
         if code == INTERRUPTED:  # typer has turned KeyboardInterrupt into this
             raise KeyboardInterrupt
@@ -124,9 +132,8 @@ def run(argv: Sequence[str], environment: Mapping[str, str] = os.environ) -> int
     except Terminated:
         _report("terminated by a signal", TERMINATED, Remedy.RETRY, "", as_json=as_json)
         return TERMINATED
-    except BrokenPipeError:
-        _leave_stdout()
-        return FAILED
+    except SystemExit as leave:  # how typer ends a completion, and what writes to a pipe that nobody reads any more
+        return leave.code if isinstance(leave.code, int) else FAILED
     except Exception as error:  # noqa: BLE001 - the last border: a person gets a sentence, and the trace goes to a file
         message, hint = _unforeseen(error, world)
         _report(message, FAILED, Remedy.GIVE_UP, hint, as_json=as_json)
@@ -139,8 +146,8 @@ def exit_code(error: RokError) -> int:
 
 
 @contextmanager
-def _signals() -> Iterator[None]:
-    """SIGTERM and SIGINT raise Terminated and KeyboardInterrupt in the main thread.
+def _signals(stop: Callable[[], None]) -> Iterator[None]:
+    """SIGTERM and SIGINT call `stop`, and raise Terminated and KeyboardInterrupt in the main thread.
 
     A second SIGTERM cannot break off the release of what is held. A second Ctrl-C can, and ends the process at once: it is
     for a person to whom the release takes too long. What is ignored from the start, as under nohup, stays ignored.
@@ -151,10 +158,12 @@ def _signals() -> Iterator[None]:
 
     def terminate(_number: int, _frame: FrameType | None) -> None:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        stop()
         raise Terminated
 
     def interrupt(_number: int, _frame: FrameType | None) -> None:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
+        stop()
         raise KeyboardInterrupt
 
     handlers = {signal.SIGTERM: terminate, signal.SIGINT: interrupt}
@@ -189,12 +198,6 @@ def _sentence(text: str) -> str:
 def _help_command(error: typer.exceptions.TyperException) -> str:
     context = getattr(error, "ctx", None)
     return f"see `{context.command_path if context else 'rokctl'} --help`"
-
-
-def _leave_stdout() -> None:
-    """Whoever read our output has gone. Python flushes stdout once more as it ends, which must not fail again."""
-    with suppress(OSError, ValueError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _unforeseen(error: Exception, world: World) -> tuple[str, str]:

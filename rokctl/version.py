@@ -1,16 +1,39 @@
-"""`rokctl version`: list and show the versions of a repository."""
+"""`rokctl version`: list and show the versions of a repository, tag and pin them, forget them."""
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from engine.errors import Refused
 from engine.units import format_size
-from rokctl.options import LabelsOption, command, noun, parse_labels
+from rokctl.forget import (
+    KeepDailyOption,
+    KeepHourlyOption,
+    KeepLastOption,
+    KeepMonthlyOption,
+    KeepTagOption,
+    KeepWeeklyOption,
+    KeepWithinOption,
+    KeepYearlyOption,
+    TimeZoneOption,
+    carry_out,
+    parse_end,
+    parse_targets,
+    pin_of,
+    report_tags,
+    show_plan,
+    tag_names,
+    tags_record,
+)
+from rokctl.options import DryRunOption, LabelsOption, command, noun, parse_labels
 from rokctl.render import Amount, plain
-from rokctl.wiring import Session
+from rokctl.wiring import Session, settings
 
 if TYPE_CHECKING:
+    from engine.errors import Damaged
     from engine.repo.manifest import Manifest, Member
+    from engine.repo.tags import Tags
 
 app = noun("Versions of objects in a repository.")
 
@@ -25,13 +48,15 @@ def list_versions(
 ) -> None:
     """List versions, oldest first."""
     from engine.repo.naming import parse_bucket_or_object
+    from engine.repo.tags import all_tags
 
     bucket, name = parse_bucket_or_object(target) if target else (None, None)
     wanted = parse_labels(label).items()
     with session.repository() as repository:
-        found = repository.versions(bucket, name)
+        found = [m for m in repository.versions(bucket, name) if wanted <= m.labels.items()]
+        tags = all_tags(repository, (manifest.version for manifest in found))
     session.output.listing(
-        [manifest for manifest in found if wanted <= manifest.labels.items()],
+        found,
         {
             "OBJECT": lambda manifest: manifest.object,
             "VERSION": lambda manifest: manifest.version,
@@ -41,8 +66,10 @@ def list_versions(
             "STORED": lambda manifest: Amount(manifest.totals.stored),
             "NODE": lambda manifest: manifest.node,
             "LABELS": lambda manifest: manifest.labels,
+            "TAGS": lambda manifest: tag_names(tags[manifest.version]),
+            "PINNED": lambda manifest: pin_of(tags[manifest.version]),
         },
-        record,
+        lambda manifest: record(manifest, tags[manifest.version]),
     )
 
 
@@ -55,13 +82,15 @@ def show(
 ) -> None:
     """Show a version and the volumes in it."""
     from engine.repo.naming import parse_reference
+    from engine.repo.tags import all_tags
 
     wanted = parse_reference(reference)
     with session.repository() as repository:
         manifest = repository.resolve(wanted)
+        tags = all_tags(repository, [manifest.version])[manifest.version]
     totals = manifest.totals
     session.output.sheet(
-        record(manifest),
+        record(manifest, tags),
         {
             "object": manifest.object,
             "version": manifest.version,
@@ -69,6 +98,8 @@ def show(
             "node": f"{manifest.node} ({manifest.tool})",
             "message": manifest.message,
             "labels": manifest.labels,
+            "tags": tag_names(tags),
+            "pinned": pin_of(tags),
             "base": manifest.base,
             "size": Amount(totals.size),
             "data": f"{format_size(totals.data)} in {totals.chunks} chunks",
@@ -90,8 +121,8 @@ def _member_line(member: "Member") -> str:
     return ", ".join(parts)
 
 
-def record(manifest: "Manifest") -> dict[str, object]:
-    """A version as scripts see it: the fields of a push's report, and the rest of the manifest."""
+def record(manifest: "Manifest", tags: "Tags | Damaged") -> dict[str, object]:
+    """A version as scripts see it: the fields of a push's report, the rest of the manifest, its tags and its pin."""
     whole = plain(manifest)
     totals = whole.pop("totals")
     return {
@@ -100,4 +131,101 @@ def record(manifest: "Manifest") -> dict[str, object]:
         "bucket": manifest.object.bucket,
         "object": manifest.object.name,
         **totals,
+        **tags_record(tags),
     }
+
+
+@command(app, "tag")
+def tag(
+    session: Session,
+    reference: Annotated[
+        str, typer.Argument(metavar="BUCKET/OBJECT[@VERSION]", help="The version; without one, the latest.")
+    ],
+    add: Annotated[
+        list[str] | None, typer.Option("--add", metavar="TAG", help="A tag to add; may be given again.")
+    ] = None,
+    remove: Annotated[
+        list[str] | None, typer.Option("--remove", metavar="TAG", help="A tag to remove; may be given again.")
+    ] = None,
+    pin: Annotated[bool, typer.Option("--pin", help="Keep the version whatever rules of retention say.")] = False,
+    until: Annotated[
+        datetime | None,
+        typer.Option(
+            "--until", parser=parse_end, metavar="DATE", help="With --pin: the day or moment at which it ends."
+        ),
+    ] = None,
+    unpin: Annotated[bool, typer.Option("--unpin", help="Leave the version to the rules again.")] = False,
+) -> None:
+    """Tag a version, or pin it; the version itself never changes."""
+    from engine.repo.naming import parse_reference
+    from engine.repo.tags import TagChange, change_tags, check_tag
+
+    wanted = parse_reference(reference)
+    if pin and unpin:
+        raise Refused("--pin and --unpin contradict each other", hint="leave one of the two out")
+    if until is not None and until <= session.world.clock.now():
+        raise Refused("the pin would end before it begins", hint="give a date that is still to come")
+    change = TagChange(
+        add=frozenset(map(check_tag, add or ())),
+        remove=frozenset(map(check_tag, remove or ())),
+        pin=True if pin else False if unpin else None,
+        until=until,
+    )
+    if change == TagChange():
+        raise Refused("nothing was named to change", hint="give --add, --remove, --pin or --unpin")
+    with session.repository() as repository:
+        manifest = repository.resolve(wanted)
+        tags, changed = change_tags(repository, manifest.version, change)
+    report_tags(session, manifest, tags, changed=changed)
+
+
+@command(app, "forget")
+def forget(
+    session: Session,
+    targets: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[BUCKET[/OBJECT[@VERSION]]]...", help="The versions; or, with rules, the buckets and objects."
+        ),
+    ] = None,
+    keep_last: KeepLastOption = None,
+    keep_hourly: KeepHourlyOption = None,
+    keep_daily: KeepDailyOption = None,
+    keep_weekly: KeepWeeklyOption = None,
+    keep_monthly: KeepMonthlyOption = None,
+    keep_yearly: KeepYearlyOption = None,
+    keep_within: KeepWithinOption = None,
+    keep_tag: KeepTagOption = None,
+    time_zone: TimeZoneOption = None,
+    all_objects: Annotated[bool, typer.Option("--all", help="With rules: all objects of the repository.")] = False,
+    allow_last: Annotated[
+        bool, typer.Option("--allow-last", help="Let the newest version of an object go too.")
+    ] = False,
+    dry_run: DryRunOption = False,
+) -> None:
+    """Forget versions, by name, or all that no rule keeps."""
+    from engine.ops.forget import plan_by_names, plan_by_rules
+    from engine.policy.retention import Rules
+    from engine.repo.tags import check_tag
+
+    chosen = settings(
+        last=keep_last,
+        hourly=keep_hourly,
+        daily=keep_daily,
+        weekly=keep_weekly,
+        monthly=keep_monthly,
+        yearly=keep_yearly,
+        within=keep_within,
+        tags=frozenset(map(check_tag, keep_tag)) if keep_tag else None,
+    )
+    scopes, references = parse_targets(targets or [], by_rules=bool(chosen), all_objects=all_objects)
+    with session.repository() as repository:
+        if chosen:
+            zone = time_zone or UTC
+            plan = plan_by_rules(repository, scopes, Rules(**chosen), zone, allow_last=allow_last)
+        else:
+            plan = plan_by_names(repository, references, allow_last=allow_last)
+        if dry_run:
+            show_plan(session, plan)
+        else:
+            carry_out(session, repository, plan)

@@ -13,7 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from engine.clock import Clock
+from engine.clock import Clock, StoppableClock
 from engine.config import Config, override, read_config
 from engine.errors import Refused
 from engine.progress import Progress
@@ -61,6 +61,7 @@ class World:
     clock: Clock
     entropy: Callable[[int], bytes]
     is_root: bool
+    stop: Callable[[], None]  # lets no thread sleep any more: the program is to end
 
 
 class Session:
@@ -190,9 +191,8 @@ def default_state_directory(world: World) -> Path:
 
 def this_world(environment: Mapping[str, str]) -> World:
     """The machine as it is."""
-    from engine.clock import SystemClock
-
-    return World(environment, SystemClock(), os.urandom, os.geteuid() == 0)
+    clock = StoppableClock()
+    return World(environment, clock, os.urandom, os.geteuid() == 0, clock.stop)
 
 
 def _lvm_pools() -> "Sequence[Pool]":

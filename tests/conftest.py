@@ -6,12 +6,13 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-import boto3
 import pytest
-from botocore.config import Config
+from hypothesis import settings
 
 from tests.node import new_seed
-from tests.servers import Server, ServerMissing, start_seaweedfs
+from tests.servers import Server, ServerMissing, make_bucket, start_seaweedfs
+
+settings.register_profile("quick", max_examples=15)  # scripts/test --quick
 
 
 @pytest.fixture
@@ -43,16 +44,7 @@ def seaweedfs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 @pytest.fixture(scope="session")
 def s3_bucket(seaweedfs: Server) -> str:
     """The name of a bucket of that server. Whoever uses it keeps to a prefix of its own."""
-    client = boto3.client(
-        "s3",
-        endpoint_url=seaweedfs.endpoint,
-        aws_access_key_id=seaweedfs.access_key,
-        aws_secret_access_key=seaweedfs.secret_key,
-        region_name="us-east-1",
-        config=Config(s3={"addressing_style": "path"}),
-    )
-    client.create_bucket(Bucket="tests")
-    client.close()
+    make_bucket(seaweedfs, "tests")
     return "tests"
 
 

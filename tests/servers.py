@@ -13,6 +13,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import boto3
+from botocore.config import Config
+
 ACCESS_KEY = "rokctl-tests"
 SECRET_KEY = "not-a-secret"  # of a server that lives as long as the test run
 
@@ -73,6 +76,20 @@ def start_seaweedfs(directory: Path) -> Server:
         # Another program took a port between our look and its start.
         server.stop()
     raise AssertionError(f"SeaweedFS does not start; its last words: {(directory / 'log').read_text()[-2000:]}")
+
+
+def make_bucket(server: Server, name: str) -> None:
+    """Make a bucket on a server."""
+    client = boto3.client(
+        "s3",
+        endpoint_url=server.endpoint,
+        aws_access_key_id=server.access_key,
+        aws_secret_access_key=server.secret_key,
+        region_name="us-east-1",
+        config=Config(s3={"addressing_style": "path"}),
+    )
+    client.create_bucket(Bucket=name)
+    client.close()
 
 
 def start_rclone(directory: Path) -> Server:

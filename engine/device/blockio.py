@@ -88,13 +88,44 @@ def hold_exclusively(file: int, path: str) -> None:
 
 @contextmanager
 def new_file(path: str, size: int) -> Iterator[Target]:
-    """Make a sparse file of `size` bytes and open it to write. Raises Refused when something has that name."""
-    with opened(path, os.O_RDWR | os.O_CREAT | os.O_EXCL) as file:
+    """A sparse file of `size` bytes, open to write, that appears under its name when the `with` ends without an error.
+
+    Until then it stands beside it under a hidden name; what a process that died left there is taken over. Raises Refused
+    when something has the name, before and after, and Busy when another process is making the same file.
+    """
+    final = Path(path)
+    partial = final.with_name(f".{final.name}.partial")
+    _refuse_taken(final)
+    with opened(str(partial), os.O_RDWR | os.O_CREAT) as file:
+        hold_exclusively(file, str(partial))
         try:
+            os.ftruncate(file, 0)
             os.ftruncate(file, size)
+            yield _FileTarget(file, str(partial))
+            os.fsync(file)
+            _refuse_taken(final)
+            partial.rename(final)
         except OSError as error:
-            raise translated(error, path, f"making {size} bytes of room") from error
-        yield _FileTarget(file, path)
+            partial.unlink(missing_ok=True)
+            raise translated(error, path, f"making a file of {size} bytes") from error
+        except BaseException:
+            partial.unlink(missing_ok=True)
+            raise
+    sync_directory(final.parent)
+
+
+def _refuse_taken(path: Path) -> None:
+    if path.exists():
+        raise Refused(f"{path} exists", hint="name a new file, or remove it first")
+
+
+def sync_directory(path: Path) -> None:
+    """Return once the entries of the directory are on stable storage."""
+    with opened(str(path), os.O_RDONLY | os.O_DIRECTORY) as directory:
+        try:
+            os.fsync(directory)
+        except OSError as error:
+            raise translated(error, str(path), "flushing") from error
 
 
 def data_extents(file: int, path: str, size: int) -> Iterator[Extent]:
@@ -155,6 +186,13 @@ def _is_regular(file: int) -> bool:
     return stat.S_ISREG(os.fstat(file).st_mode)
 
 
+def _drop_windows(file: int, offset: int, end: int) -> None:
+    """Drop the windows whose end this read or write reached. It alone decides, so threads share no state."""
+    first, last = offset // _DROP_WINDOW, end // _DROP_WINDOW
+    if last > first:
+        _drop(file, first * _DROP_WINDOW, (last - first) * _DROP_WINDOW)
+
+
 def _drop(file: int, offset: int, length: int) -> None:
     """Give the pages of a range back; a length of 0 means to the end."""
     with contextlib.suppress(OSError):  # advice
@@ -185,13 +223,7 @@ class _Source:
                 raise Failed(f"{self._path} became shorter while it was read: nothing is left at byte {position}")
             position += count
         if self._drop_behind:
-            self._drop_windows(offset, end)
-
-    def _drop_windows(self, offset: int, end: int) -> None:
-        """Drop the windows whose end this read reached. The read alone decides, so threads share no state."""
-        first, last = offset // _DROP_WINDOW, end // _DROP_WINDOW
-        if last > first:
-            _drop(self._file, first * _DROP_WINDOW, (last - first) * _DROP_WINDOW)
+            _drop_windows(self._file, offset, end)
 
 
 class _FileTarget:
@@ -212,6 +244,8 @@ class _FileTarget:
                 done += os.pwrite(self._file, view[done:], offset + done)
             except OSError as error:
                 raise translated(error, self._path, f"writing at byte {offset + done}") from error
+        # What is dropped while it is dirty begins to be written: else the flush at the end would find all of it waiting.
+        _drop_windows(self._file, offset, offset + done)
 
     def discard(self, extent: Extent) -> None:
         """See `Target`. What cannot be discarded is overwritten with zeros."""

@@ -20,7 +20,7 @@ from typing import Final
 
 from engine.clock import Clock
 from engine.device import records
-from engine.device.blockio import opened, translated
+from engine.device.blockio import opened, sync_directory, translated
 from engine.errors import Busy, NotFound
 from engine.units import MIB
 
@@ -97,15 +97,15 @@ class PoolFolder:
 
     def publish(self, stage: Path, place: Path) -> None:
         """Move a staged folder, whose files are flushed already, to its place, durably."""
-        records.sync_directory(stage)
+        sync_directory(stage)
         try:
             if not place.parent.exists():
                 place.parent.mkdir()
-                records.sync_directory(self.root)
+                sync_directory(self.root)
             stage.rename(place)
         except OSError as error:
             raise translated(error, str(place), "creating") from error
-        records.sync_directory(place.parent)
+        sync_directory(place.parent)
 
     def retire(self, place: Path) -> None:
         """Remove a file or folder: it is gone at once and for good, and its space is given back before the return."""
@@ -115,7 +115,7 @@ class PoolFolder:
             place.rename(grave)
         except OSError as error:
             raise translated(error, str(place), "removing") from error
-        records.sync_directory(place.parent)
+        sync_directory(place.parent)
         self._delete(grave)
 
     def dissolve(self) -> None:
@@ -127,7 +127,7 @@ class PoolFolder:
             (self.root / MARKER).unlink()
         except OSError as error:
             raise translated(error, str(self.root), "removing the pool") from error
-        records.sync_directory(self.root)
+        sync_directory(self.root)
 
     def free(self) -> int:
         """The bytes that may still be written, less a little that is kept: one hundredth, and no more than 256 MiB."""

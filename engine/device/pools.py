@@ -11,7 +11,7 @@ from typing import Final
 from engine.clock import Clock
 from engine.device import records
 from engine.device.base import Made, Outcome, Pool, check_name
-from engine.device.blockio import translated
+from engine.device.blockio import sync_directory, translated
 from engine.device.directory import DirectoryPool
 from engine.device.folder import MARKER
 from engine.device.rules import not_found
@@ -126,7 +126,7 @@ def create_directory_pool(
         if existing is None:
             _check_empty(path)
             records.write(marker, records.PoolRecord(name, entropy(16).hex()))
-            records.sync_directory(path.resolve().parent)
+            sync_directory(path.resolve().parent)
     except OSError as error:
         raise translated(error, str(path), "creating a pool") from error
     if existing is not None and existing.name != name:

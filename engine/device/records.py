@@ -16,7 +16,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from engine.device.blockio import opened, translated
+from engine.device.blockio import opened, sync_directory, translated
 from engine.errors import Damaged, Refused
 
 _FORMAT: Final = 1
@@ -101,15 +101,6 @@ def write(path: Path, record: PoolRecord | VolumeRecord | GroupRecord) -> None:
     except OSError as error:
         raise translated(error, str(path), "writing") from error
     sync_directory(path.parent)
-
-
-def sync_directory(path: Path) -> None:
-    """Return once the entries of the directory are on stable storage."""
-    with opened(str(path), os.O_RDONLY | os.O_DIRECTORY) as directory:
-        try:
-            os.fsync(directory)
-        except OSError as error:
-            raise translated(error, str(path), "flushing") from error
 
 
 def _read(path: Path, parse: Callable[[dict[str, Any]], Record]) -> Record | None:

@@ -6,18 +6,18 @@ pushed, is not written again.
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, closing, suppress
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 from typing import Final
 
 from engine.chunk.codec import Codec
+from engine.crew import employ
 from engine.device import blockio
 from engine.device.base import Outcome, Pool, Target, Volume
 from engine.errors import NotFound, Refused, RokError
 from engine.extent import Extent, align, between, split
-from engine.ops.crew import employ
 from engine.progress import Progress
 from engine.repo.manifest import Manifest, Member
 from engine.repo.map import BLOCK, REGION, ZEROS, Entry, hole_region, region_blocks
@@ -30,9 +30,9 @@ _STREAM_STEP: Final = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class RestoreOptions:
-    """How to restore. More workers than cores pay where the store answers slowly."""
+    """How to restore. More workers than cores pay where the store answers slowly; each takes 3 MiB of memory."""
 
-    workers: int = 2 * (os.cpu_count() or 1)
+    workers: int = min(2 * (os.cpu_count() or 1), 16)
 
 
 @dataclass(frozen=True, slots=True)
@@ -306,20 +306,10 @@ def restore_to_file(
     Raises Refused when something has that name.
     """
     begun = repository.clock.monotonic()
-    if path.exists():
-        raise Refused(f"{path} exists", hint="name a new file, or remove it first")
     reader = repository.reader()
     _require_all_chunks(reader, member)
-    partial = path.with_name(f".{path.name}.rokctl-{manifest.version[:8]}")
-    try:
-        with blockio.new_file(str(partial), member.size) as target:
-            written, _ = _write(reader, target, member, _fresh_tasks(reader, member), options, progress)
-            target.flush()
-        partial.rename(path)
-    except BaseException:
-        with suppress(FileNotFoundError):
-            partial.unlink()
-        raise
+    with blockio.new_file(str(path), member.size) as target:
+        written, _ = _write(reader, target, member, _fresh_tasks(reader, member), options, progress)
     seconds = repository.clock.monotonic() - begun
     return _report(manifest, member, str(path), None, written, 0, seconds, Outcome.CREATED)
 

@@ -4,12 +4,14 @@ Findings name the blob, what is wrong with it, and which versions are hurt, down
 The order is the reverse of writing (manifests, then maps, then packs), so that a push that commits meanwhile is no finding.
 """
 
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from blake3 import blake3
 
 from engine.chunk.identity import chunk_id
+from engine.crew import employ
 from engine.errors import Damaged
 from engine.extent import Extent, normalise
 from engine.progress import Progress
@@ -22,6 +24,7 @@ from engine.repo.reader import Missing, Reader
 from engine.repo.repository import Repository
 from engine.repo.seal import NONCE
 from engine.repo.segment import PackFacts
+from engine.repo.tags import all_tags
 from engine.store.base import NoSuchBlob
 
 
@@ -55,17 +58,23 @@ class CheckReport:
     findings: tuple[Finding, ...]
 
 
-def check(repository: Repository, *, read_data: bool, progress: Progress) -> CheckReport:
-    """Look at every version, map, pack and segment; with `read_data` at every byte of every pack too."""
+def check(
+    repository: Repository, *, read_data: bool, progress: Progress, workers: int = min(os.cpu_count() or 1, 4)
+) -> CheckReport:
+    """Look at every version, its tags, every map, pack and segment; with `read_data` at every byte of every pack too.
+
+    Memory: with `read_data`, a pack for each worker.
+    """
     survey = repository.survey()
     examined = _Examined()
     for version, error in survey.damaged.items():
         examined.problems[f"versions/{version}"] = error.message
+    _check_tags(repository, survey.manifests, examined)
     facts = _check_segments(repository, examined)
     sizes = repository.pack_sizes()
     progress.begin("checking", sum(sizes.values()) if read_data else None)
     try:
-        _check_packs(repository, sizes, facts, examined, progress, read_data=read_data)
+        _check_packs(repository, sizes, facts, examined, progress, read_data=read_data, workers=workers)
     finally:
         progress.end()
     walk = _Walk(repository, examined)
@@ -87,8 +96,25 @@ class _Examined:
     problems: dict[str, str] = field(default_factory=dict)  # by blob
     good: set[bytes] = field(default_factory=set)  # references
     bad: dict[bytes, str] = field(default_factory=dict)  # reference -> the blob that should hold it
-    usable: list[PackFacts] = field(default_factory=list)
     bytes_read: int = 0
+
+    def lose(self, stated: PackFacts | None, blob: str) -> None:
+        """What should be in the blob is not to be had from it."""
+        if stated is not None:
+            self.bad.update((record.chunk, blob) for record in stated.records())
+
+    def include(self, other: "_Examined") -> None:
+        """Add what another worker found; no two look at the same pack."""
+        self.problems.update(other.problems)
+        self.good.update(other.good)
+        self.bad.update(other.bad)
+        self.bytes_read += other.bytes_read
+
+
+def _check_tags(repository: Repository, manifests: Iterable[Manifest], examined: _Examined) -> None:
+    for version, tags in all_tags(repository, (manifest.version for manifest in manifests)).items():
+        if isinstance(tags, Damaged):
+            examined.problems[f"tags/{version}"] = f"{tags.message}; {tags.hint}"
 
 
 def _check_segments(repository: Repository, examined: _Examined) -> dict[PackName, PackFacts]:
@@ -111,87 +137,96 @@ def _check_packs(
     progress: Progress,
     *,
     read_data: bool,
+    workers: int,
 ) -> None:
-    for name, size in sizes.items():
-        stated = facts.get(name)
-        if read_data:
-            _check_data(repository, name, size, stated, examined)
-            progress.advance(size)
-        elif stated is not None and stated.size == size:
-            _trust(stated, examined)
-        else:
-            _check_directory(repository, name, size, stated, examined)
+    crew = [_Examiner(repository, facts, progress, read_data=read_data) for _ in range(workers)]
+    employ(crew, sizes.items())
+    for worker in crew:
+        examined.include(worker.found)
     for name, stated in facts.items():
         if name not in sizes:
             # A dangling fact is no damage by itself (I6): only if a version needs what was there.
-            _lose(stated, examined, name.key)
+            examined.lose(stated, name.key)
 
 
-def _trust(stated: PackFacts, examined: _Examined) -> None:
-    examined.good.update(record.chunk for record in stated.records())
+class _Examiner:
+    """One worker: looks at packs, and notes what it finds."""
 
+    def __init__(
+        self, repository: Repository, facts: Mapping[PackName, PackFacts], progress: Progress, *, read_data: bool
+    ) -> None:
+        self._store, self._keyring = repository.store, repository.keyring
+        self._facts, self._progress, self._read_data = facts, progress, read_data
+        self.found = _Examined()
 
-def _lose(stated: PackFacts | None, examined: _Examined, blob: str) -> None:
-    if stated is not None:
-        examined.bad.update((record.chunk, blob) for record in stated.records())
+    def do(self, task: tuple[PackName, int]) -> None:
+        name, size = task
+        stated = self._facts.get(name)
+        if self._read_data:
+            self._check_data(name, stated)
+            self._progress.advance(size)
+        elif stated is not None and stated.size == size:
+            self.found.good.update(record.chunk for record in stated.records())
+        else:
+            self._check_directory(name, size, stated)
 
+    def finish(self) -> None:
+        pass
 
-def _check_directory(
-    repository: Repository, name: PackName, size: int, stated: PackFacts | None, examined: _Examined
-) -> None:
-    store = repository.store
-    try:
-        directory = read_directory(name, size, lambda o, n: store.get_range(name.key, o, n), repository.keyring)
-    except NoSuchBlob:
-        return  # a collector has removed it since it was listed
-    except Damaged as error:
-        examined.problems[name.key] = error.message
-        _lose(stated, examined, name.key)
-        return
-    examined.good.update(record.chunk[:REFERENCE] for record in directory.records)
+    def _check_directory(self, name: PackName, size: int, stated: PackFacts | None) -> None:
+        def read(offset: int, length: int) -> bytes:
+            return self._store.get_range(name.key, offset, length)
 
-
-def _check_data(
-    repository: Repository, name: PackName, size: int, stated: PackFacts | None, examined: _Examined
-) -> None:
-    keyring = repository.keyring
-    try:
-        blob = memoryview(repository.store.get(name.key))
-    except NoSuchBlob:
-        return  # a collector has removed it since it was listed
-    examined.bytes_read += len(blob)
-    records: Iterable[Record]
-    try:
-        directory = read_directory(name, len(blob), lambda o, n: blob[o : o + n], keyring)
-        records, kind = directory.records, directory.kind
-    except Damaged as error:
-        examined.problems[name.key] = error.message
-        if stated is None or stated.size != len(blob):
-            _lose(stated, examined, name.key)
-            return
-        # The records may be good even where the directory is not: a segment says where they are.
-        records, kind = stated.records(), stated.kind
-    cipher = keyring.cipher("pack", str(name))
-    key = keyring.subkey("chunk id" if kind is PackKind.CHUNKS else "map id")
-    damaged = 0
-    for record in records:
-        prefix = record.chunk[:REFERENCE]
         try:
-            payload = cipher.open(record.chunk[:NONCE], blob[record.offset : record.offset + record.length])
-            if kind is PackKind.CHUNKS:
-                identity = chunk_id(key, payload if record.raw else expand_frame(payload, CHUNK_LIMIT))
-            else:
-                identity = blake3(payload, key=key).digest()
-            if identity[: len(record.chunk)] != record.chunk:
-                raise Damaged("its content is not what its id says")
-        except Damaged:
-            damaged += 1
-            examined.bad[prefix] = name.key
-            continue
-        examined.good.add(prefix)
-    if damaged:
-        text = f"{damaged} of its records are damaged"
-        examined.problems[name.key] = "; ".join(filter(None, (examined.problems.get(name.key), text)))
+            directory = read_directory(name, size, read, self._keyring)
+        except NoSuchBlob:
+            return  # a collector has removed it since it was listed
+        except Damaged as error:
+            self.found.problems[name.key] = error.message
+            self.found.lose(stated, name.key)
+            return
+        self.found.good.update(record.chunk[:REFERENCE] for record in directory.records)
+
+    def _check_data(self, name: PackName, stated: PackFacts | None) -> None:
+        try:
+            blob = memoryview(self._store.get(name.key))
+        except NoSuchBlob:
+            return  # a collector has removed it since it was listed
+        self.found.bytes_read += len(blob)
+        try:
+            directory = read_directory(name, len(blob), lambda o, n: blob[o : o + n], self._keyring)
+        except Damaged as error:
+            self.found.problems[name.key] = error.message
+            if stated is None or stated.size != len(blob):
+                self.found.lose(stated, name.key)
+                return
+            # The records may be good even where the directory is not: a segment says where they are.
+            self._check_records(name, stated.kind, stated.records(), blob)
+        else:
+            self._check_records(name, directory.kind, directory.records, blob)
+
+    def _check_records(self, name: PackName, kind: PackKind, records: Iterable[Record], blob: memoryview) -> None:
+        cipher = self._keyring.cipher("pack", str(name))
+        key = self._keyring.subkey("chunk id" if kind is PackKind.CHUNKS else "map id")
+        damaged = 0
+        for record in records:
+            prefix = record.chunk[:REFERENCE]
+            try:
+                payload = cipher.open(record.chunk[:NONCE], blob[record.offset : record.offset + record.length])
+                if kind is PackKind.CHUNKS:
+                    identity = chunk_id(key, payload if record.raw else expand_frame(payload, CHUNK_LIMIT))
+                else:
+                    identity = blake3(payload, key=key).digest()
+                if identity[: len(record.chunk)] != record.chunk:
+                    raise Damaged("its content is not what its id says")
+            except Damaged:
+                damaged += 1
+                self.found.bad[prefix] = name.key
+                continue
+            self.found.good.add(prefix)
+        if damaged:
+            text = f"{damaged} of its records are damaged"
+            self.found.problems[name.key] = "; ".join(filter(None, (self.found.problems.get(name.key), text)))
 
 
 class _Walk:

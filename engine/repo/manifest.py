@@ -3,13 +3,13 @@
 Fields that this program does not know are kept in `extra`, and written again where they stood.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 from engine.errors import Damaged, Refused
-from engine.repo.document import open_document, seal_document
+from engine.repo.document import Fields, open_document, seal_document
 from engine.repo.naming import ObjectName
 from engine.repo.seal import Entropy, Keyring
 from engine.store.base import Buffer
@@ -19,8 +19,6 @@ _MAGIC: Final = b"ROKVERS\x01"
 TOMBSTONE_LIMIT: Final = 16
 BROKEN: Final = b"broken"
 FORGOTTEN: Final = b"forgotten"
-
-Value = TypeVar("Value")
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,11 +174,11 @@ def _member_document(member: Member) -> dict[str, Any]:
 
 def from_document(document: Mapping[str, Any], what: str) -> Manifest:
     """The manifest that a JSON form describes. Raises Damaged, naming the field."""
-    fields = _Fields(document, what)
+    fields = Fields(document, what)
     number = fields.take("format", int)
     if number > MANIFEST_FORMAT:
         raise Refused(f"{what} has format {number}, newer than this program knows", hint="upgrade rokctl")
-    totals = _Fields(fields.take("totals", dict), what)
+    totals = Fields(fields.take("totals", dict), what)
     return Manifest(
         version=fields.take("version", str),
         object=ObjectName(fields.take("bucket", str), fields.take("object", str)),
@@ -201,8 +199,8 @@ def from_document(document: Mapping[str, Any], what: str) -> Manifest:
 
 
 def _member(entry: object, what: str) -> Member:
-    fields = _Fields(entry, what)
-    origin = _Fields(fields.take("origin", dict), what)
+    fields = Fields(entry, what)
+    origin = Fields(fields.take("origin", dict), what)
     filesystem = fields.take("filesystem", (dict, type(None))) or {}
     return Member(
         name=fields.take("name", str),
@@ -224,45 +222,3 @@ def _member(entry: object, what: str) -> Member:
         ),
         extra=fields.rest(),
     )
-
-
-class _Fields:
-    """Takes typed fields out of a JSON object, and knows what is left."""
-
-    def __init__(self, document: object, what: str) -> None:
-        if not isinstance(document, Mapping):
-            raise Damaged(f"{what} lacks an object where one belongs")
-        self._document = document
-        self._taken: set[str] = set()
-        self._what = what
-
-    def take(self, name: str, kind: type | tuple[type, ...]) -> Any:
-        value = self._document.get(name, self)
-        if not isinstance(value, kind):
-            raise Damaged(f"{self._what} lacks a valid {name!r}")
-        self._taken.add(name)
-        return value
-
-    def count(self, name: str) -> int:
-        value: int = self.take(name, int)
-        if value < 0:
-            raise Damaged(f"{self._what} has a negative {name!r}")
-        return value
-
-    def time(self, name: str) -> datetime:
-        return self._convert(name, datetime.fromisoformat)
-
-    def reference(self, name: str) -> bytes:
-        value = self._convert(name, bytes.fromhex)
-        if len(value) != 16:
-            raise Damaged(f"{self._what} lacks a valid {name!r}")
-        return value
-
-    def _convert(self, name: str, convert: Callable[[str], Value]) -> Value:
-        try:
-            return convert(self.take(name, str))
-        except ValueError:
-            raise Damaged(f"{self._what} lacks a valid {name!r}") from None
-
-    def rest(self) -> dict[str, Any]:
-        return {key: value for key, value in self._document.items() if key not in self._taken}

@@ -26,7 +26,7 @@ from engine.repo.document import open_document
 from engine.repo.index import Index
 from engine.repo.keyblob import KEYS_PREFIX, Secret, wrap_master
 from engine.repo.manifest import BROKEN, FORGOTTEN, TOMBSTONE_LIMIT, Manifest, open_manifest
-from engine.repo.naming import ObjectName, VersionReference
+from engine.repo.naming import VersionReference
 from engine.repo.pack import PackName, parse_pack_key, read_directory
 from engine.repo.paper import PaperKey
 from engine.repo.reader import Reader
@@ -65,10 +65,13 @@ class RepositoryStatus:
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """All versions of a repository: those that can be read, oldest first, and those that cannot, by id."""
+    """All versions of a repository: those that can be read, oldest first, and those that cannot, by id; and the ids of
+    those that were forgotten.
+    """
 
     manifests: tuple[Manifest, ...]
     damaged: Mapping[str, Damaged]
+    forgotten: frozenset[str]
 
 
 def initialise(store: Store, secret: Secret | None, *, clock: Clock, entropy: Entropy) -> "Repository":
@@ -182,8 +185,9 @@ class Repository:
 
     def survey(self) -> Survey:
         """Read every manifest that is listed."""
-        listed = [blob for blob in self.store.list("versions/") if blob.size > TOMBSTONE_LIMIT]
-        read = self._map(self._open_listed, listed)
+        everything = list(self.store.list("versions/"))
+        listed = [blob for blob in everything if blob.size > TOMBSTONE_LIMIT]
+        read = self.concurrently(self._open_listed, listed)
         manifests = [entry for entry in read if isinstance(entry, Manifest)]
         # S3 tells whole seconds; within one, the nodes' own clocks are the better guess
         manifests.sort(key=lambda manifest: (manifest.store_time, manifest.created, manifest.version))
@@ -192,7 +196,8 @@ class Repository:
             for blob, entry in zip(listed, read, strict=True)
             if isinstance(entry, Damaged)
         }
-        return Survey(tuple(manifests), damaged)
+        tombstones = (blob.key.removeprefix("versions/") for blob in everything if blob.size == len(FORGOTTEN))
+        return Survey(tuple(manifests), damaged, frozenset(tombstones))
 
     def _open_listed(self, blob: Blob) -> Manifest | Damaged | None:
         try:
@@ -218,12 +223,12 @@ class Repository:
             raise NotFound(f"version {version} in {self.url} is {blob.decode()}")
         return open_manifest(version, blob, self.keyring)
 
-    def resolve(self, reference: VersionReference) -> Manifest:
-        """The version that is meant.
+    def resolve(self, reference: VersionReference, survey: Survey | None = None) -> Manifest:
+        """The version that is meant, by the given survey or by one made now.
 
         Raises NotFound, with near names; Refused when a prefix fits several; Damaged when the one meant cannot be read.
         """
-        survey = self.survey()
+        survey = survey or self.survey()
         found = [manifest for manifest in survey.manifests if manifest.object == reference.object]
         wanted = reference.version
         if wanted is not None:
@@ -231,7 +236,8 @@ class Repository:
                 if version.startswith(wanted):
                     raise error
         if not found:
-            hint = _near(reference.object, survey.manifests)
+            names = {str(manifest.object) for manifest in survey.manifests}
+            hint = near(str(reference.object), names)
             raise NotFound(f"there is no object {reference.object} in {self.url}", hint=hint)
         if wanted is None:
             return found[-1]
@@ -245,6 +251,23 @@ class Repository:
             )
         return matching[0]
 
+    def forget(self, version: str) -> bool:
+        """Put a tombstone in the place of a version's manifest; False when one stood there before.
+
+        That the version was the base of an open session does no harm (rule I7). Raises NotFound when it never was.
+        """
+        key = f"versions/{version}"
+        try:
+            blob = self.store.get(key)
+        except NoSuchBlob:
+            blob = BROKEN
+        if blob == BROKEN:
+            raise NotFound(f"there is no version {version} in {self.url}")
+        if blob == FORGOTTEN:
+            return False
+        self.store.put(key, FORGOTTEN)
+        return True
+
     def load_index(self) -> tuple[Index, list[PackFacts]]:
         """The index over all packs that may be relied on, and the facts that packs state but no segment does.
 
@@ -255,7 +278,7 @@ class Repository:
         sizes = {name: size for name, size in self.pack_sizes().items() if str(name) not in condemned}
         usable = [facts for name, facts in stated.items() if sizes.get(name) == facts.size]
         unstated = [(name, size) for name, size in sizes.items() if name not in stated]
-        orphans = [facts for facts in self._map(self._read_facts, unstated) if facts is not None]
+        orphans = [facts for facts in self.concurrently(self._read_facts, unstated) if facts is not None]
         return Index([*usable, *orphans]), orphans
 
     def _condemned(self) -> set[str]:
@@ -279,7 +302,7 @@ class Repository:
     def index_segments(self) -> Iterator[tuple[str, list[PackFacts] | None]]:
         """Each segment's name and facts; None for one that is damaged."""
         names = [blob.key.removeprefix("index/") for blob in self.store.list("index/")]
-        return (entry for entry in self._map(self._read_segment, names) if entry is not None)
+        return (entry for entry in self.concurrently(self._read_segment, names) if entry is not None)
 
     def _read_segment(self, name: str) -> tuple[str, list[PackFacts] | None] | None:
         try:
@@ -339,7 +362,7 @@ class Repository:
             open_sessions=len(self.open_sessions()),
         )
 
-    def _map(self, call: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
+    def concurrently(self, call: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
         """Call for every item, several at once: stores answer slowly, and many at a time."""
         listed = list(items)
         if len(listed) < 2:
@@ -348,7 +371,7 @@ class Repository:
             return list(pool.map(call, listed))
 
 
-def _near(wanted: ObjectName, manifests: Iterable[Manifest]) -> str:
-    names = sorted({str(manifest.object) for manifest in manifests})
-    near = difflib.get_close_matches(str(wanted), names, n=3)
-    return f"did you mean {' or '.join(near)}?" if near else "`rokctl version list` shows what is there"
+def near(wanted: str, names: Iterable[str]) -> str:
+    """The hint for a name that does not exist."""
+    similar = difflib.get_close_matches(wanted, sorted(names), n=3)
+    return f"did you mean {' or '.join(similar)}?" if similar else "`rokctl version list` shows what is there"

@@ -29,6 +29,8 @@ class Patience:
 class Retrying:
     """Passes everything on to `store`, and repeats what raised Unreachable until it runs out of patience.
 
+    It has no patience left when a pause is cut short, as the clock does when the program is to end.
+
     A write that was sent twice may arrive twice, the second time late. Replacing one key by different bodies in quick
     succession is therefore not safe on a store that loses answers; creating is.
     """
@@ -142,5 +144,8 @@ class Retrying:
             pause = longest * (1 - int.from_bytes(self._entropy(4)) / 2**33)
             if self._clock.monotonic() + pause > end:
                 return
+            middle = self._clock.monotonic() + pause / 2
             self._clock.sleep(pause)
+            if self._clock.monotonic() < middle:
+                return  # woken: the program is to end, and must not wait for a store that does not answer
             yield True

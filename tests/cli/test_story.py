@@ -43,6 +43,7 @@ def encrypted(node, rokctl, world, tmp_path):
     return node
 
 
+@pytest.mark.slow
 def test_the_whole_story(rokctl, encrypted, tmp_path):
     node = encrypted
     before = digest(node)

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from lvm_fixture import DISK, lvm_pool
+from lvm_fixture import DISK, lvm_pool, make_group
 
 from engine.device.lvm import LvmPool
 
@@ -18,6 +18,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.kernel)
             if not own_kernel:
                 item.add_marker(pytest.mark.skip(reason="run it by scripts/test-kernel"))
+
+
+@pytest.fixture(autouse=True)
+def _group() -> None:
+    make_group()
 
 
 @pytest.fixture

@@ -22,14 +22,19 @@ _GROUP_IS_MADE = Path("/run/kernel-group-is-made")  # gone with the guest, as th
 @contextmanager
 def lvm_pool(tmp_path: Path, *, name: str = "tank", size: int = 128 * MIB) -> Iterator[Pool]:
     """A pool that nothing is in, and nothing is left in afterwards."""
-    if not _GROUP_IS_MADE.exists():
-        lvm("vgcreate", "--yes", GROUP, DISK)
-        _GROUP_IS_MADE.touch()
+    make_group()
     pool = create_pool_in_group(name, GROUP, size, node=Node(locks=tmp_path / "locks")).item
     try:
         yield pool
     finally:
         clear(name)
+
+
+def make_group() -> None:
+    """Make the volume group of all tests, once."""
+    if not _GROUP_IS_MADE.exists():
+        lvm("vgcreate", "--yes", GROUP, DISK)
+        _GROUP_IS_MADE.touch()
 
 
 def clear(pool: str) -> None:

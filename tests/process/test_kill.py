@@ -7,11 +7,13 @@ import pytest
 from engine.units import MIB
 from tests.node import Node, file_digest, overwrite, restored_digest, say
 
-pytestmark = pytest.mark.slow
+# A minute on two idle cores, and several where others work too.
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 SIZE = 60 * MIB
 CHANGE = 36 * MIB  # more than two packs, so that a push may die between them
-OVERHEAD = 2 * MIB  # of a push: chunks that are only touched by the change, maps, facts, headers
+SLOWLY = ("--limit-read", "100M")  # so that a push sends for longer than it starts
+OVERHEAD = 8 * MIB  # of a push: what is cut anew around the change, until the old cuts are met again; maps and facts
 
 
 def test_a_push_killed_at_any_moment_into_a_directory(scratch, rnd):
@@ -32,7 +34,7 @@ def kill_pushes(node, rnd, rounds):
     change(volume, rnd)
     contents["undisturbed"] = take(node, "undisturbed")
     begun = time.monotonic()
-    node.do("snapshot", "push", "p/v@undisturbed")
+    node.do("snapshot", "push", "p/v@undisturbed", *SLOWLY)
     longest = time.monotonic() - begun
     resumed = committed = 0
     for number in range(rounds):
@@ -42,8 +44,8 @@ def kill_pushes(node, rnd, rounds):
         before = status(node)
 
         packs = number % 3
-        delay = rnd.uniform(0, longest / 4 if packs else longest)
-        process = node.start("snapshot", "push", f"p/v@{name}")
+        delay = rnd.uniform(0, longest / 20 if packs else longest)
+        process = node.start("snapshot", "push", f"p/v@{name}", *SLOWLY)
         wait_for_packs(node, process, before.packs + packs)
         time.sleep(delay)
         process.kill()

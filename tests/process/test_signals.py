@@ -9,6 +9,7 @@ import pytest
 
 from engine.units import MIB
 from tests.node import Node, file_digest, overwrite, restored_digest, say, spread
+from tests.servers import make_bucket, start_seaweedfs
 
 pytestmark = pytest.mark.slow
 
@@ -53,9 +54,9 @@ def interrupted_rounds(node, rnd, number, code, rounds, *words, prepare=lambda: 
     assert code in codes, "no round met the program at work"
 
 
-def start(node, *words):
+def start(node, *words, prefix=()):
     """Start a command, and wait until it answers to signals."""
-    process = node.start(*words)
+    process = node.start(*words, prefix=prefix)
     while signal.SIGTERM not in caught(process) and process.poll() is None:
         time.sleep(0.001)
     return process
@@ -79,17 +80,44 @@ def test_ctrl_c_while_the_program_is_still_loading_ends_it_without_a_word(node):
     assert (ended.code, ended.err) == (-signal.SIGINT, "")
 
 
-def test_a_second_ctrl_c_ends_a_release_that_takes_too_long(node):
-    """The rate limit holds a reader for a minute, and so the release, which waits for it."""
-    process = start(node, "snapshot", "push", "p/v@one", "--limit-read", "256K")
+def test_a_ctrl_c_that_is_ignored_from_the_start_stays_ignored(node):
+    process = start(node, "snapshot", "push", "p/v@one", prefix=("sh", "-c", "trap '' INT; exec \"$@\"", "sh"))
+    process.send_signal(signal.SIGINT)
+    assert node.end(process).code == 0
+
+
+def test_a_push_that_sleeps_for_its_rate_limits_ends_at_once(node):
+    """Each worker is held for minutes by a read, and each upload by a pack."""
+    process = start(node, "snapshot", "push", "p/v@one", "--limit-read", "8K", "--limit-upload", "8K")
     time.sleep(1)
-    process.send_signal(signal.SIGINT)
-    while signal.SIGINT in caught(process):
-        assert process.poll() is None
-    process.send_signal(signal.SIGINT)
     begun = time.monotonic()
-    assert node.end(process).code in (-signal.SIGINT, 130)
-    assert time.monotonic() - begun < 10
+    process.send_signal(signal.SIGTERM)
+    assert node.end(process).code == 143
+    assert time.monotonic() - begun < 20
+    with node.store() as store:
+        assert [*store.list("pending/")] == []
+
+
+@pytest.mark.s3
+def test_a_push_to_a_server_that_died_ends_within_seconds(node, scratch, s3_environment):
+    server = start_seaweedfs(scratch / "seaweedfs")
+    try:
+        make_bucket(server, "tests")
+        here = Node(node.home, f"s3://tests/x?endpoint={server.endpoint}", s3_environment)
+        here.do("repo", "init", "--no-encryption")
+        process = start(here, "snapshot", "push", "p/v@one", "--limit-read", "10M")
+        with here.store() as store:
+            while not [*store.list("pack/")]:
+                assert process.poll() is None
+                time.sleep(0.05)
+    finally:
+        server.stop()
+    time.sleep(3)  # until its uploads have found out, and wait for the next try
+    begun = time.monotonic()
+    process.send_signal(signal.SIGTERM)
+    ended = here.end(process)
+    assert ended.code == 143, ended.err
+    assert time.monotonic() - begun < 20
 
 
 @SIGNALS

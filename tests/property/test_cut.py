@@ -1,5 +1,6 @@
 """Where chunks begin and end, against the words of the rule, read one block at a time."""
 
+import os
 import random
 from dataclasses import dataclass
 from functools import cache
@@ -224,7 +225,7 @@ def test_the_size_of_the_window_does_not_matter():
         assert len({tuple(cut_all(content, window=window)) for window in WINDOWS}) == 1
 
 
-@pytest.mark.parametrize("case_seed", range(4))
+@pytest.mark.parametrize("case_seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 4))])
 def test_known_holes_are_not_read_and_change_nothing(case_seed):
     rng = random.Random(case_seed)
     for _ in range(100):
@@ -395,7 +396,7 @@ def check_many_recuts(rng: random.Random, cases: int) -> None:
         check_recut(rng, random_content(rng, blocks))
 
 
-@pytest.mark.parametrize("case_seed", range(10))
+@pytest.mark.parametrize("case_seed", range(3))
 def test_recut_gives_what_cut_gives(case_seed):
     check_many_recuts(random.Random(case_seed), 250)
 
@@ -403,7 +404,7 @@ def test_recut_gives_what_cut_gives(case_seed):
 @pytest.mark.slow
 @pytest.mark.parametrize("case_seed", range(100, 110))
 def test_recut_gives_what_cut_gives_in_many_more_cases(case_seed):
-    check_many_recuts(random.Random(case_seed), 2000)
+    check_many_recuts(random.Random(case_seed), int(os.environ.get("ROKCTL_TEST_RECUTS", "500")))
 
 
 @given(st.randoms(use_true_random=False), small_contents)

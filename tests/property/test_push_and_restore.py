@@ -2,6 +2,7 @@
 
 import random
 
+import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
@@ -66,6 +67,7 @@ def happen(pool, volume, steps):
                 target.write(offset, body[:length])
 
 
+@pytest.mark.slow
 @given(histories())
 @settings(
     max_examples=15, deadline=None, phases=set(Phase) - {Phase.shrink}, suppress_health_check=[HealthCheck.too_slow]
@@ -96,6 +98,7 @@ def test_full_incremental_and_foreign_pushes_of_one_content_make_equal_maps(hist
     assert content(elsewhere, "copy") == content(pool, "volume", last)
 
 
+@pytest.mark.slow
 @given(histories(), st.randoms(use_true_random=False))
 @settings(
     max_examples=15, deadline=None, phases=set(Phase) - {Phase.shrink}, suppress_health_check=[HealthCheck.too_slow]

@@ -191,6 +191,19 @@ def test_what_was_read_of_a_snapshot_leaves_the_page_cache_and_of_a_volume_stays
     assert cached_bytes(path) == 0
 
 
+def test_what_is_written_begins_to_reach_the_disk_before_the_flush(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "volume.raw"
+    asked = []
+    monkeypatch.setattr(os, "posix_fadvise", lambda _file, *advice: asked.append(advice))
+    with blockio.new_file(str(path), 40 * MIB) as target:
+        for offset in range(0, 40 * MIB, 8 * MIB):
+            target.write(offset, bytes(8 * MIB))
+    window = 16 * MIB
+    assert asked == [(0, window, os.POSIX_FADV_DONTNEED), (window, window, os.POSIX_FADV_DONTNEED)]
+
+
 def cached_bytes(path: Path) -> int:
     """How much of a file is in the page cache, by mincore(2)."""
     import ctypes

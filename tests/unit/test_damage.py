@@ -26,7 +26,7 @@ from tests.repositories import (
 )
 
 
-@pytest.fixture(params=[False, True], ids=["clear", "encrypted"])
+@pytest.fixture(params=[False, pytest.param(True, marks=pytest.mark.slow)], ids=["clear", "encrypted"])
 def story(request):
     """A repository with two versions of one volume, and the pool they came from."""
     pool, rnd = new_pool(), random.Random(3)
@@ -127,7 +127,8 @@ def test_a_lost_map_hurts_its_region_and_no_more(story):
 @pytest.mark.parametrize("keep", [0, 31, 1000])
 def test_a_truncated_pack_is_found_without_reading_data(story, keep):
     pool, store, repository = story
-    key, _ = next(iter(packs(store, repository, PackKind.CHUNKS)))
+    # Not just any: which worker gets which region is chance, and a pack of the text alone is shorter than 1000 bytes.
+    key, _ = max(packs(store, repository, PackKind.CHUNKS), key=lambda pack: pack[1].size)
     store.put(key, store.get(key)[:keep])
 
     for read_data in (False, True):
@@ -203,6 +204,7 @@ def test_every_flipped_byte_of_small_blobs_is_found(story):
     assert findings(reopen(store)) == ()
 
 
+@pytest.mark.slow
 def test_a_damaged_descriptor_or_key_opens_nothing(story):
     _, store, _ = story
     rnd = random.Random(12)

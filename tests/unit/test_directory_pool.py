@@ -350,6 +350,7 @@ def killed_at(event: int, act: Callable[[], object]) -> bool:
         os._exit(1)  # it raised: not what a crash is
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", STEPS.values(), ids=STEPS.keys())
 def test_a_crash_at_any_moment_leaves_all_or_nothing(tmp_path: Path, step: Step) -> None:
     before = step.look(furnish(tmp_path / "model"))

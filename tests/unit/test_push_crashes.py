@@ -7,9 +7,11 @@ import pytest
 
 from engine.errors import Failed, OutOfSpace, RokError, Unreachable
 from engine.repo.naming import parse_reference
+from engine.repo.session import LEASE_SECONDS
 from engine.store.faulty import CRASH_AFTER, CRASH_BEFORE, Crashed, Fault, Faulty, Moment, at
 from engine.store.memory import MemoryStore
 from engine.units import KIB, MIB
+from tests.manual_clock import ManualClock
 from tests.repositories import (
     CLOCK,
     content,
@@ -50,6 +52,7 @@ def calls_of_a_push():
 CALLS = calls_of_a_push()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", [CRASH_BEFORE, CRASH_AFTER], ids=["before", "after"])
 def test_a_push_that_dies_at_any_call_leaves_the_repository_whole(fault):
     pool, first, second = two_snapshots()
@@ -91,6 +94,7 @@ def test_what_a_dead_push_sent_is_not_sent_again():
     assert findings(reopen(store)) == ()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "error", [Unreachable("gone"), OutOfSpace("full"), Failed("odd")], ids=lambda e: type(e).__name__
 )
@@ -143,3 +147,56 @@ def test_a_source_that_shrinks_ends_the_push_without_a_version():
         push_snapshots(reopen(store), second)
 
     assert len(reopen(store).versions()) == 1
+
+
+def test_a_base_that_is_forgotten_while_the_session_opens_is_no_base():
+    pool, first, second = two_snapshots()
+    store = repository_with_first(first)
+    base = reopen(store).versions()[0].version
+
+    def forget_the_base(call):
+        if call.operation == "create" and call.key.startswith("pending/"):
+            store.put(f"versions/{base}", b"forgotten")
+        return None
+
+    undisturbed = push_snapshots(new_repository(MemoryStore(CLOCK)), second)
+    report = push_snapshots(reopen(Faulty(store, forget_the_base)), second)
+
+    assert report.base is None
+    assert report.read == undisturbed.read, "what is inherited unread must come from a base"
+    (only,) = reopen(store).versions()
+    restored = new_pool("other")
+    restore(reopen(store), only, restored, "copy")
+    assert content(restored, "copy") == content(pool, "volume", "b")
+
+
+def push_while_time_passes(seconds):
+    """Push by a clock that goes on by so much whenever a pack is sent; gives the store's calls, and what was raised."""
+    _, first, second = two_snapshots()
+    store, clock = repository_with_first(first), ManualClock()
+
+    def pass_time(call):
+        if call.operation == "create" and call.key.startswith("pack/"):
+            clock.advance(seconds)
+        return None
+
+    faulty = Faulty(store, pass_time)
+    try:
+        push_snapshots(reopen(faulty, clock=clock), second)
+    except Failed as error:
+        return faulty.calls, error, store
+    return faulty.calls, None, store
+
+
+def test_a_long_push_keeps_its_session_alive():
+    calls, error, store = push_while_time_passes(LEASE_SECONDS / 4 + 1)
+    assert error is None
+    assert any(call.operation == "put" and call.key.startswith("pending/") for call in calls)
+    assert len(reopen(store).versions()) == 2
+
+
+def test_a_push_that_stood_still_beyond_its_lease_does_not_commit():
+    _, error, store = push_while_time_passes(LEASE_SECONDS)
+    assert "stood still" in error.message
+    assert len(reopen(store).versions()) == 1
+    assert list(store.list("pending/")) == []

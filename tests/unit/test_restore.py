@@ -163,3 +163,16 @@ def test_a_file_appears_whole_or_not_at_all(pool, store, repository, tmp_path):
     with pytest.raises(Damaged):
         restore_to_file(repository, first, first.member(None), tmp_path / "2", options=options, progress=Silent())
     assert [path.name for path in tmp_path.iterdir()] == ["volume.img"]
+
+
+def test_a_file_that_a_dead_restore_left_half_made_is_taken_over(repository, tmp_path):
+    first = repository.versions()[0]
+    (tmp_path / ".volume.img.partial").write_bytes(b"half")
+    options = RestoreOptions(workers=2)
+
+    restore_to_file(repository, first, first.member(None), tmp_path / "volume.img", options=options, progress=Silent())
+
+    assert [path.name for path in tmp_path.iterdir()] == ["volume.img"]
+    streamed = bytearray()
+    restore_to_stream(repository, first, first.member(None), streamed.extend, options=options, progress=Silent())
+    assert (tmp_path / "volume.img").read_bytes() == streamed

@@ -99,6 +99,21 @@ def test_no_pause_ends_after_the_total_time(memory, clock):
     assert clock.slept == [4, 4]
 
 
+def test_a_pause_that_is_cut_short_is_the_last(memory):
+    clock = WokenClock()
+    faulty = Faulty(memory, during(1, 99, LOST_REQUEST))
+    with pytest.raises(Unreachable):
+        Retrying(faulty, clock, no_jitter).get("a")
+    assert (len(faulty.calls), clock.slept) == (1, [0.5])
+
+
+class WokenClock(ManualClock):
+    """Sleepers wake at once: the program is to end."""
+
+    def sleep(self, seconds):
+        self.slept.append(seconds)
+
+
 def test_each_call_has_patience_of_its_own(memory, clock):
     memory.put("a", b"1")
     plan = lambda call: LOST_REQUEST if call.number % 3 else None  # noqa: E731

@@ -147,8 +147,12 @@ def test_mappings_that_are_not_as_they_must_be_are_not_accepted(old: bytes, new:
 
 
 def test_output_with_another_root_is_not_accepted() -> None:
-    with pytest.raises(Failed, match="ends with odd"):
+    with pytest.raises(Failed, match="thin_delta"):
         delta(b"<odd>" + DELTA + b"</odd>")
+    with pytest.raises(Failed, match="thin_dump"):
+        mapped(b"<odd>" + DUMP + b"</odd>")
+    with pytest.raises(Failed, match="thin_dump"):
+        mapped(b"")
 
 
 def test_a_long_delta_is_read_in_pieces() -> None:

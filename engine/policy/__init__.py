@@ -1,0 +1,1 @@
+"""What to keep and what to let go: decisions on values, which touch nothing."""
