@@ -143,6 +143,7 @@ def test_a_change_puts_the_new_key_in_place_of_the_old_one(store, keys):
         opened(store, FIRST)
 
 
+@pytest.mark.slow
 def test_a_change_that_dies_at_any_call_leaves_a_key_and_is_taken_up_again(keys):
     def repository_of_two():
         copy = MemoryStore(CLOCK)
