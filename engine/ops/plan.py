@@ -6,7 +6,7 @@ from itertools import groupby
 
 from engine.device.base import Change, ChangeKind
 from engine.extent import Extent, align, complement, normalise, split, subtract
-from engine.repo.map import BLOCK, REGION, region_blocks, region_count
+from engine.repo.map import BLOCK, REGION, region_blocks
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +23,7 @@ class RegionPlan:
 
 def plan_full(allocated: Iterable[Extent], size: int) -> Iterator[RegionPlan]:
     """The regions of a volume that hold anything, from where it may hold anything but zeros."""
-    for region, extents in _by_region(allocated):
+    for region, extents in by_region(allocated):
         yield RegionPlan(region, None, _outside(extents, region, size))
 
 
@@ -76,7 +76,8 @@ def _split_changes(changes: Iterable[Change]) -> Iterator[Change]:
             yield Change(extent, change.kind)
 
 
-def _by_region(extents: Iterable[Extent]) -> Iterator[tuple[int, list[Extent]]]:
+def by_region(extents: Iterable[Extent]) -> Iterator[tuple[int, list[Extent]]]:
+    """The extents of each region that has any, cut at its borders; the input must be a normal sequence."""
     for region, group in groupby(split(extents, REGION), key=lambda extent: extent.start // REGION):
         yield region, list(group)
 
@@ -90,8 +91,3 @@ def _outside(extents: Iterable[Extent], region: int, size: int) -> tuple[range, 
 def _blocks(extent: Extent) -> range:
     assert extent.start % BLOCK == 0
     return range(extent.start // BLOCK, -(-extent.end // BLOCK))
-
-
-def whole_volume(size: int) -> Iterator[RegionPlan]:
-    """Every region in full, for a source of which nothing is known."""
-    return (RegionPlan(region, None, ()) for region in range(region_count(size)))

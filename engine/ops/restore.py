@@ -8,7 +8,6 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
-from itertools import groupby
 from pathlib import Path
 from typing import Final
 
@@ -18,6 +17,7 @@ from engine.device import blockio
 from engine.device.base import Outcome, Pool, Target, Volume
 from engine.errors import NotFound, Refused, RokError
 from engine.extent import Extent, align, between, split
+from engine.ops.plan import by_region
 from engine.progress import Progress
 from engine.repo.manifest import Manifest, Member
 from engine.repo.map import BLOCK, REGION, ZEROS, Entry, hole_region, region_blocks
@@ -193,7 +193,7 @@ def _difference_tasks(
 ) -> Iterator[_RegionTask]:
     wanted = reader.all_regions(member.root, member.size)
     present = reader.all_regions(base.root, base.size)
-    local = _by_region(touched)
+    local = by_region(touched)
     changed_region, changed = next(local, (None, []))
     for number, reference in enumerate(wanted):
         before = next(present, ZEROS)
@@ -239,11 +239,6 @@ def _difference(
         [entry for entry in differing if not entry.is_hole],
         [_extent(region, entry, target_size) for entry in differing if entry.is_hole],
     )
-
-
-def _by_region(extents: Iterable[Extent]) -> Iterator[tuple[int, list[Extent]]]:
-    for region, group in groupby(split(extents, REGION), key=lambda extent: extent.start // REGION):
-        yield region, list(group)
 
 
 def _extent(region: int, entry: Entry, size: int) -> Extent:
