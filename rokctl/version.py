@@ -1,11 +1,11 @@
-"""`rokctl version`: list and show the versions of a repository, tag and pin them, forget them."""
+"""`rokctl version`: list, show, compare and verify the versions of a repository, tag and pin them, forget them."""
 
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from engine.errors import Refused
+from engine.errors import Damaged, Refused
 from engine.units import format_size
 from rokctl.forget import (
     KeepDailyOption,
@@ -31,7 +31,7 @@ from rokctl.render import Amount, plain
 from rokctl.wiring import Session, settings
 
 if TYPE_CHECKING:
-    from engine.errors import Damaged
+    from engine.device.base import Change
     from engine.repo.manifest import Manifest, Member
     from engine.repo.tags import Tags
 
@@ -133,6 +133,74 @@ def record(manifest: "Manifest", tags: "Tags | Damaged") -> dict[str, object]:
         **totals,
         **tags_record(tags),
     }
+
+
+@command(app, "diff")
+def diff(
+    session: Session,
+    old: Annotated[str, typer.Argument(metavar="BUCKET/OBJECT[@A]", help="The earlier version.")],
+    new: Annotated[str, typer.Argument(metavar="BUCKET/OBJECT[@B]", help="The later version; of any object.")],
+) -> None:
+    """Show how much differs between two versions, by their maps; no content is read."""
+    from engine.ops.versions import version_diff
+    from engine.repo.naming import parse_reference
+
+    wanted = parse_reference(old), parse_reference(new)
+    output = session.output
+    with session.repository() as repository:
+        earlier, later = (repository.resolve(reference) for reference in wanted)
+        listen = (lambda member, change: output.result("", _change(member, change))) if output.as_json else _ignore
+        members = version_diff(repository, earlier, later, listen=listen)
+    output.listing(
+        members,
+        {
+            "MEMBER": lambda member: member.member,
+            "SIZE BEFORE": lambda member: "-" if member.old_size is None else Amount(member.old_size),
+            "SIZE": lambda member: Amount(member.size),
+            "CHANGED": lambda member: Amount(member.changed),
+            "EXTENTS": lambda member: member.changed_extents,
+            "HOLES": lambda member: Amount(member.holes),
+            "HOLE EXTENTS": lambda member: member.hole_extents,
+        },
+        plain,
+    )
+
+
+def _change(member: str, change: "Change") -> dict[str, object]:
+    return {"member": member, "start": change.extent.start, "length": change.extent.length, "kind": change.kind}
+
+
+def _ignore(_member: str, _change: "Change") -> None:
+    pass
+
+
+@command(app, "verify")
+def verify(
+    session: Session,
+    reference: Annotated[
+        str, typer.Argument(metavar="BUCKET/OBJECT[@VERSION]", help="The version; without one, the latest.")
+    ],
+) -> None:
+    """Read a whole version as a restore would, comparing every chunk with its id, and write nothing."""
+    from engine.ops.versions import verify as verify_version
+    from engine.repo.naming import parse_reference
+
+    wanted = parse_reference(reference)
+    with session.repository() as repository, session.progress() as progress:
+        report = verify_version(repository, repository.resolve(wanted), progress=progress)
+    name = f"{report.bucket}/{report.object}@{report.version}"
+    if not report.losses or session.output.as_json:
+        verified = f"{report.chunks} chunks, {format_size(report.verified)} verified"
+        session.output.result(f"{name}: whole ({verified})", report)
+    if report.losses:
+        places = "; ".join(
+            f"{loss.member}, bytes {', '.join(f'{extent.start}+{extent.length}' for extent in loss.extents)}"
+            for loss in report.losses
+        )
+        raise Damaged(
+            f"{name} has lost {format_size(report.lost)}: {places}",
+            hint="`rokctl repo check --read-data` names the damaged blobs; a snapshot still on a node can be pushed again",
+        )
 
 
 @command(app, "tag")

@@ -16,11 +16,11 @@ from engine.crew import employ
 from engine.device import blockio
 from engine.device.base import Outcome, Pool, Target, Volume
 from engine.errors import NotFound, Refused, RokError
-from engine.extent import Extent, align, between, split
-from engine.ops.plan import by_region
+from engine.extent import align
+from engine.ops.difference import RegionTask, difference_tasks, extent_of, fresh_tasks, overwrite_tasks
 from engine.progress import Progress
 from engine.repo.manifest import Manifest, Member
-from engine.repo.map import BLOCK, REGION, ZEROS, Entry, hole_region, region_blocks
+from engine.repo.map import BLOCK, REGION, ZEROS, Entry, region_blocks
 from engine.repo.reader import Missing, Reader
 from engine.repo.repository import Repository
 from engine.units import format_size
@@ -75,7 +75,7 @@ def restore_to_volume(
     if existing is not None:
         _check_destination(existing, manifest, member, in_place=in_place)
     with ExitStack() as stack:
-        base, tasks = None, _fresh_tasks(reader, member)
+        base, tasks = None, fresh_tasks(reader, member)
         outcome = Outcome.CREATED
         if existing is None:
             existing = pool.create_volume(volume, member.size, restoring=manifest.version).item
@@ -129,40 +129,6 @@ def _require_all_chunks(reader: Reader, member: Member) -> None:
                 )
 
 
-@dataclass(frozen=True, slots=True)
-class _RegionTask:
-    """One region to bring to `wanted`: entries to write, and extents of the volume to make zeros."""
-
-    region: int
-    write: Sequence[Entry]
-    discard: Sequence[Extent]
-
-
-def _fresh_tasks(reader: Reader, member: Member) -> Iterator[_RegionTask]:
-    """For a target that reads as zeros."""
-    for number, reference in enumerate(reader.all_regions(member.root, member.size)):
-        if reference != ZEROS:
-            entries = reader.region(reference, number, member.size)
-            yield _RegionTask(number, [entry for entry in entries if not entry.is_hole], ())
-
-
-def _overwrite_tasks(reader: Reader, member: Member, target_size: int) -> Iterator[_RegionTask]:
-    """For a target of which nothing is known."""
-    for number, reference in enumerate(reader.all_regions(member.root, member.size)):
-        entries = reader.region(reference, number, member.size)
-        holes = [_extent(number, entry, target_size) for entry in entries if entry.is_hole]
-        yield _RegionTask(number, [entry for entry in entries if not entry.is_hole], holes)
-    yield from _discard_beyond(member.size, target_size)
-
-
-def _discard_beyond(size: int, target_size: int) -> Iterator[_RegionTask]:
-    """A volume may be larger than the version: then its end reads as zeros."""
-    start = -(-size // BLOCK) * BLOCK
-    if start < target_size:
-        for extent in split([between(start, target_size)], REGION):
-            yield _RegionTask(extent.start // REGION, (), [extent])
-
-
 def _in_place_tasks(
     repository: Repository,
     reader: Reader,
@@ -171,7 +137,7 @@ def _in_place_tasks(
     volume: Volume,
     target_size: int,
     stack: ExitStack,
-) -> tuple[str | None, Iterator[_RegionTask]]:
+) -> tuple[str | None, Iterator[RegionTask]]:
     """The difference to a snapshot of the volume that was pushed, and what changed since that snapshot; or everything."""
     if volume.restoring is None:
         pushed = {m.origin.snapshot_uuid: m for v in repository.versions() for m in v.members}
@@ -184,74 +150,15 @@ def _in_place_tasks(
                 break
             stack.enter_context(closing(changes))
             touched = align((change.extent for change in changes), BLOCK)
-            return snapshot.name, _difference_tasks(reader, member, base, touched, target_size)
-    return None, _overwrite_tasks(reader, member, target_size)
-
-
-def _difference_tasks(
-    reader: Reader, member: Member, base: Member, touched: Iterable[Extent], target_size: int
-) -> Iterator[_RegionTask]:
-    wanted = reader.all_regions(member.root, member.size)
-    present = reader.all_regions(base.root, base.size)
-    local = by_region(touched)
-    changed_region, changed = next(local, (None, []))
-    for number, reference in enumerate(wanted):
-        before = next(present, ZEROS)
-        here: list[Extent] = []
-        if changed_region == number:
-            here = changed
-            changed_region, changed = next(local, (None, []))
-        same_length = region_blocks(member.size, number) == _blocks_then(base.size, number)
-        if reference == before and not here and (same_length or reference == ZEROS):
-            continue
-        old = (
-            reader.region(before, number, base.size)
-            if before != ZEROS
-            else hole_region(region_blocks(member.size, number))
-        )
-        new = reader.region(reference, number, member.size)
-        yield _difference(number, new, old, here, target_size)
-    yield from _discard_beyond(member.size, target_size)
-
-
-def _blocks_then(size: int, region: int) -> int:
-    return max(0, region_blocks(size, region))
-
-
-def _difference(
-    region: int, new: Sequence[Entry], old: Sequence[Entry], touched: Sequence[Extent], target_size: int
-) -> _RegionTask:
-    same = {(entry.start, entry.blocks, entry.chunk) for entry in old if not entry.is_hole}
-    zeros = [(entry.start, entry.start + entry.blocks) for entry in old if entry.is_hole]
-    dirty = [(e.start - region * REGION, e.end - region * REGION) for e in touched]
-
-    def unchanged(entry: Entry) -> bool:
-        start, end = entry.start * BLOCK, (entry.start + entry.blocks) * BLOCK
-        if any(first < end and last > start for first, last in dirty):
-            return False
-        if entry.is_hole:
-            return any(first <= entry.start and entry.start + entry.blocks <= last for first, last in zeros)
-        return (entry.start, entry.blocks, entry.chunk) in same
-
-    differing = [entry for entry in new if not unchanged(entry)]
-    return _RegionTask(
-        region,
-        [entry for entry in differing if not entry.is_hole],
-        [_extent(region, entry, target_size) for entry in differing if entry.is_hole],
-    )
-
-
-def _extent(region: int, entry: Entry, size: int) -> Extent:
-    """Where an entry lies in the volume; a last short block ends with the volume."""
-    start = region * REGION + entry.start * BLOCK
-    return between(start, min(start + entry.blocks * BLOCK, size))
+            return snapshot.name, difference_tasks(reader, member, base, touched, target_size)
+    return None, overwrite_tasks(reader, member, target_size)
 
 
 def _write(
     reader: Reader,
     target: Target,
     member: Member,
-    tasks: Iterable[_RegionTask],
+    tasks: Iterable[RegionTask],
     options: RestoreOptions,
     progress: Progress,
 ) -> tuple[int, int]:
@@ -273,12 +180,12 @@ class _Writer:
         self.written = 0
         self.discarded = 0
 
-    def do(self, task: _RegionTask) -> None:
+    def do(self, task: RegionTask) -> None:
         for extent in task.discard:
             self._target.discard(extent)
             self.discarded += extent.length
         for entry, body in self._reader.chunks(task.write, self._codec):
-            extent = _extent(task.region, entry, self._size)
+            extent = extent_of(task.region, entry, self._size)
             self._target.write(extent.start, memoryview(body)[: extent.length])
             self.written += extent.length
             self._progress.advance(extent.length)
@@ -304,7 +211,7 @@ def restore_to_file(
     reader = repository.reader()
     _require_all_chunks(reader, member)
     with blockio.new_file(str(path), member.size) as target:
-        written, _ = _write(reader, target, member, _fresh_tasks(reader, member), options, progress)
+        written, _ = _write(reader, target, member, fresh_tasks(reader, member), options, progress)
     seconds = repository.clock.monotonic() - begun
     return _report(manifest, member, str(path), None, written, 0, seconds, Outcome.CREATED)
 
