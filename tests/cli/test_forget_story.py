@@ -4,6 +4,8 @@ import pytest
 
 from rokctl.forget import parse_end, parse_zone
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def pushed(rokctl, tmp_path):

@@ -8,6 +8,8 @@ from conftest import PASSPHRASE
 from rokctl import cli
 from tests.rights import append_only, read_only
 
+pytestmark = pytest.mark.slow
+
 NEW = "Новая фраза 🐈"
 
 

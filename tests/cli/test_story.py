@@ -10,6 +10,8 @@ from conftest import PASSPHRASE
 from engine.store.retry import Patience
 from rokctl.lock import exclusive
 
+pytestmark = pytest.mark.slow
+
 MIB = 1 << 20
 
 

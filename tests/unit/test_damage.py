@@ -25,6 +25,8 @@ from tests.repositories import (
     write,
 )
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(params=[False, pytest.param(True, marks=pytest.mark.slow)], ids=["clear", "encrypted"])
 def story(request):

@@ -26,6 +26,8 @@ from tests.repositories import (
 )
 from tests.rights import append_only, read_only
 
+pytestmark = pytest.mark.slow
+
 
 def two_snapshots(clock=None):
     pool = new_pool(clock=clock)

@@ -16,6 +16,8 @@ from engine.errors import Refused
 from engine.store.url import open_store
 from tests.manual_clock import ManualClock
 
+pytestmark = pytest.mark.slow
+
 
 class Clockwork(BaseHTTPRequestHandler):
     """Answers every HEAD with the time."""
