@@ -236,6 +236,7 @@ json_values = st.recursive(
 )
 
 
+@pytest.mark.slow
 @given(st.dictionaries(st.text(), json_values, max_size=4), st.booleans())
 @settings(max_examples=50)
 def test_a_document_is_read_back_and_only_under_its_own_name(document, encrypted):

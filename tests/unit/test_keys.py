@@ -16,6 +16,8 @@ from engine.store.memory import MemoryStore
 from tests.counting_entropy import CountingEntropy
 from tests.repositories import CLOCK, new_repository
 
+pytestmark = pytest.mark.slow  # each key derivation takes a fifth of a second
+
 FIRST, SECOND = passphrase_secret("first"), passphrase_secret("second")
 FILE = key_file_secret(bytes(range(32)))
 
