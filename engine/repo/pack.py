@@ -73,6 +73,11 @@ class Record:
     raw: bool
     blocks: int
 
+    @property
+    def length_word(self) -> int:
+        """The length as directories and segments write it: bit 31 is set where the payload is raw."""
+        return self.length | (RAW_BIT if self.raw else 0)
+
 
 @dataclass(frozen=True, slots=True)
 class Directory:
@@ -126,7 +131,7 @@ class PackBuilder:
             (
                 len(records).to_bytes(4, "little"),
                 b"".join(record.chunk for record in records),
-                np.array([r.length | (RAW_BIT if r.raw else 0) for r in records], dtype="<u4").tobytes(),
+                np.array([record.length_word for record in records], dtype="<u4").tobytes(),
                 np.array([r.blocks for r in records], dtype="<u2").tobytes(),
             )
         )

@@ -59,7 +59,7 @@ def facts_of(directory: Directory) -> PackFacts:
         directory.kind,
         directory.size,
         b"".join(record.chunk[:REFERENCE] for record in directory.records),
-        np.array([r.length | (RAW_BIT if r.raw else 0) for r in directory.records], dtype=np.uint32),
+        np.array([record.length_word for record in directory.records], dtype=np.uint32),
     )
 
 

@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, Protocol
 
-import numpy as np
 from blake3 import blake3
 
 from engine.clock import Clock
@@ -26,9 +25,9 @@ from engine.repo.index import Index
 from engine.repo.manifest import BROKEN, FORGOTTEN, Manifest, seal_manifest
 from engine.repo.map import REFERENCE
 from engine.repo.naming import ObjectName
-from engine.repo.pack import RAW_BIT, ChunkId, PackBuilder, PackKind, PackName
+from engine.repo.pack import ChunkId, Directory, PackBuilder, PackKind, PackName
 from engine.repo.seal import Entropy, Keyring
-from engine.repo.segment import ENTRY_LIMIT, PackFacts, encode_segment
+from engine.repo.segment import ENTRY_LIMIT, PackFacts, encode_segment, facts_of
 from engine.repo.upload import Uploads
 from engine.store.base import BlobExists, Buffer, Store, Unknown
 from engine.units import MIB
@@ -260,9 +259,7 @@ class Session:
 
     def _send(self, pack: PackBuilder, blob: memoryview) -> None:
         self._grounds.store.create(pack.name.key, blob)
-        lengths = np.array([r.length | (RAW_BIT if r.raw else 0) for r in pack.records], dtype=np.uint32)
-        prefixes = b"".join(record.chunk[:REFERENCE] for record in pack.records)
-        facts = PackFacts(pack.name, pack.kind, len(blob), prefixes, lengths)
+        facts = facts_of(Directory(pack.name, pack.kind, len(blob), tuple(pack.records)))
         with self._lock:
             self.stored += len(blob)
             self._facts.append(facts)
