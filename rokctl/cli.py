@@ -28,6 +28,8 @@ IN_PART: Final = 3
 INTERRUPTED: Final = 130
 TERMINATED: Final = 143
 
+SIGNAL_AGAIN: Final = 0.01  # seconds after which a lost interruption is tried again
+
 # An error ends the program with the code of the first of its classes that stands here.
 EXIT_CODES: Final[Mapping[type[RokError], int]] = {
     errors.Failed: FAILED,
@@ -156,26 +158,36 @@ def _signals(stop: Callable[[], None]) -> Iterator[None]:
         yield
         return
 
-    def terminate(_number: int, _frame: FrameType | None) -> None:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    def interrupt(number: int, _frame: FrameType | None) -> None:
+        signal.signal(number, signal.SIG_DFL if number == signal.SIGINT else signal.SIG_IGN)
         stop()
-        raise Terminated
+        raise raised[number]
 
-    def interrupt(_number: int, _frame: FrameType | None) -> None:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-        stop()
-        raise KeyboardInterrupt
+    def came_to_nothing(unraisable: "sys.UnraisableHookArgs") -> None:
+        """Python drops what is raised while it collects garbage, and an interruption with it: let the signal come again."""
+        lost = [number for number, kind in raised.items() if issubclass(unraisable.exc_type, kind)]
+        if not lost:
+            hook_before(unraisable)
+        for number in lost:
+            signal.signal(number, interrupt)
+            timers.append(threading.Timer(SIGNAL_AGAIN, os.kill, (os.getpid(), number)))
+            timers[-1].start()
 
-    handlers = {signal.SIGTERM: terminate, signal.SIGINT: interrupt}
-    before = {number: signal.getsignal(number) for number in handlers}
+    raised: Mapping[int, type[BaseException]] = {signal.SIGTERM: Terminated, signal.SIGINT: KeyboardInterrupt}
+    before = {number: signal.getsignal(number) for number in raised}
+    timers: list[threading.Timer] = []
+    hook_before, sys.unraisablehook = sys.unraisablehook, came_to_nothing
     try:
-        for number, handler in handlers.items():
+        for number in raised:
             if before[number] is not signal.SIG_IGN:
-                signal.signal(number, handler)
+                signal.signal(number, interrupt)
         yield
     finally:
+        for timer in timers:
+            timer.cancel()
         for number, handler_before in before.items():
             signal.signal(number, handler_before)
+        sys.unraisablehook = hook_before
 
 
 def _report(message: str, code: int, remedy: Remedy, hint: str, *, as_json: bool) -> None:

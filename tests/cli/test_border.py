@@ -57,6 +57,31 @@ def test_an_error_without_a_hint_is_one_line(rokctl, monkeypatch):
     assert (ran.code, ran.err) == (1, "rokctl: it failed\n")
 
 
+class Finalized:
+    """Python drops whatever is raised while this is let go."""
+
+    def __init__(self, number):
+        self.number = number
+
+    def __del__(self):
+        signal.raise_signal(self.number)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_that_meets_the_garbage_collector_still_interrupts_and_prints_no_trace(
+    rokctl, monkeypatch, number, code
+):
+    def collect_and_work(_session):
+        Finalized(number)
+        time.sleep(10)
+        raise RokError("nothing interrupted it")
+
+    monkeypatch.setattr("rokctl.wiring.Session.pools", property(collect_and_work))
+    ran = rokctl("pool", "list")
+    assert ran.code == code, ran.err
+    assert "Traceback" not in ran.err
+
+
 def test_ctrl_c_ends_with_130(rokctl, monkeypatch):
     failing(monkeypatch, KeyboardInterrupt())
     ran = rokctl("pool", "list")
