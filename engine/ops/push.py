@@ -33,7 +33,8 @@ DEFAULT_LEVEL: Final = 1
 class PushOptions:
     """How to push. `level` is zstd's; `full` reads everything even where a delta is known.
 
-    A worker takes 23 MiB of memory, an uploader 16 MiB, the rest 74 MiB: by default no more than 256 MiB.
+    A worker takes 23 MiB of memory, an uploader 16 MiB, the rest 74 MiB: by default no more than 256 MiB. With 0 of them
+    the calling thread cuts, or sends, itself.
     """
 
     labels: Mapping[str, str] = field(default_factory=dict)
@@ -88,7 +89,8 @@ def push(
         return _report(there, read=0, stored=0, new_chunks=0, seconds=0.0, outcome=Outcome.ALREADY_THERE)
     base, previous = (None, {}) if options.full else _choose_base(versions, snapshots)
     purpose = Purpose(destination, base.version if base is not None else None, node)
-    with repository.session(purpose, threads=options.uploaders, writers=options.workers) as session:
+    writers = max(1, options.workers)
+    with repository.session(purpose, threads=options.uploaders, writers=writers) as session:
         if session.base is None:
             previous = {}
         members = _store_members(repository, session, snapshots, previous, options, progress)
@@ -252,11 +254,11 @@ def _store_members(
         before = previous.get(snapshot.volume)
         root, size = (before.member.root, before.member.size) if before else (ZEROS, 0)
         members.append(_MemberPush(pool, snapshot, before, VolumeMap(snapshot.size, reader, root, size)))
-    crew = [_Cutter(repository, session, options, progress) for _ in range(options.workers)]
+    crew = [_Cutter(repository, session, options, progress) for _ in range(max(1, options.workers))]
     progress.begin("reading", _expected(members))
     try:
         with ExitStack() as stack:
-            employ(crew, _tasks(members, stack), session.keep_alive)
+            employ(crew, _tasks(members, stack), session.keep_alive, inline=options.workers == 0)
     finally:
         progress.end()
     for member in members:

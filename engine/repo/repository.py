@@ -36,7 +36,7 @@ from engine.repo.session import Purpose, Session, open_session, session_of
 from engine.repo.unlock import unlock
 from engine.store.base import Blob, BlobExists, NoSuchBlob, Store
 
-_CONNECTIONS: Final = 8
+CONNECTIONS: Final = 8
 _CONDEMNED_MAGIC: Final = b"ROKCOND\x01"
 
 Item = TypeVar("Item")
@@ -148,7 +148,8 @@ def open_repository(
 class Repository:
     """An open repository. Any number of threads and nodes may use it at once.
 
-    `key` names the key that it was opened by; None where it took none, or a paper copy.
+    `key` names the key that it was opened by; None where it took none, or a paper copy. `connections` is how many requests
+    `concurrently` has under way at a time.
     """
 
     def __init__(
@@ -160,6 +161,7 @@ class Repository:
         entropy: Entropy,
         *,
         key: str | None = None,
+        connections: int = CONNECTIONS,
     ) -> None:
         self.store = store
         self.descriptor = descriptor
@@ -167,6 +169,7 @@ class Repository:
         self.clock = clock
         self.entropy = entropy
         self.key = key
+        self.connections = connections
 
     @property
     def id(self) -> str:
@@ -365,9 +368,10 @@ class Repository:
     def concurrently(self, call: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
         """Call for every item, several at once: stores answer slowly, and many at a time."""
         listed = list(items)
-        if len(listed) < 2:
+        threads = min(self.connections, len(listed))
+        if threads < 2:
             return [call(item) for item in listed]
-        with ThreadPoolExecutor(min(_CONNECTIONS, len(listed))) as pool:
+        with ThreadPoolExecutor(threads) as pool:
             return list(pool.map(call, listed))
 
 
