@@ -32,7 +32,7 @@ from engine.repo.paper import PaperKey
 from engine.repo.reader import Reader
 from engine.repo.seal import Entropy, Keyring
 from engine.repo.segment import PackFacts, decode_segment, facts_of
-from engine.repo.session import Purpose, Session, open_session, session_of
+from engine.repo.session import PACK_TARGET, Purpose, Session, open_session, session_of
 from engine.repo.unlock import unlock
 from engine.store.base import Blob, BlobExists, NoSuchBlob, Store
 
@@ -316,9 +316,11 @@ class Repository:
         except (NoSuchBlob, Damaged):
             return None  # not to be relied on; `check` names it
 
-    def session(self, purpose: Purpose, *, threads: int, writers: int) -> AbstractContextManager[Session]:
-        """Begin to write a version, with so many upload threads, for so many writing threads."""
-        return open_session(self, purpose, threads=threads, writers=writers)
+    def session(
+        self, purpose: Purpose, *, threads: int, writers: int, pack_size: int = PACK_TARGET
+    ) -> AbstractContextManager[Session]:
+        """Begin to write a version, with so many upload threads, for so many writing threads, in packs up to that size."""
+        return open_session(self, purpose, threads=threads, writers=writers, pack_size=pack_size)
 
     def reader(self, index: Index | None = None) -> Reader:
         """A reader of maps and chunks, over the given index or the present one."""
