@@ -271,17 +271,18 @@ class Repository:
         return True
 
     def load_index(self) -> tuple[Index, list[PackFacts]]:
-        """The index over all packs that may be relied on, and the facts that packs state but no segment does.
+        """The index over all packs, and the facts that packs state but no segment does.
 
-        In the order of rule I4: condemnations, then segments, then the packs.
+        In the order of rule I4: condemnations, then segments, then the packs. A writer relies on no pack but those that were
+        listed last of all and that no record condemns.
         """
         condemned = {pack for record in read_condemnations(self) for pack in record.packs}
         stated = {facts.name: facts for facts in self.index_facts()}
-        sizes = {name: size for name, size in self.pack_sizes().items() if name not in condemned}
-        usable = [facts for name, facts in stated.items() if sizes.get(name) == facts.size]
+        sizes = self.pack_sizes()
+        listed = [facts for name, facts in stated.items() if sizes.get(name) == facts.size]
         unstated = [(name, size) for name, size in sizes.items() if name not in stated]
-        orphans = [facts for facts in self.concurrently(self._read_facts, unstated) if facts is not None]
-        return Index([*usable, *orphans]), orphans
+        orphans = [facts for facts in self.concurrently(self.read_facts, unstated) if facts is not None]
+        return Index([*listed, *orphans], condemned), [facts for facts in orphans if facts.name not in condemned]
 
     def index_facts(self) -> Iterator[PackFacts]:
         """What all index segments state. A damaged segment is passed over: packs describe themselves."""
@@ -290,26 +291,37 @@ class Repository:
                 yield from facts
 
     def index_segments(self) -> Iterator[tuple[str, list[PackFacts] | None]]:
-        """Each segment's name and facts; None for one that is damaged."""
+        """Each segment's name and facts, a few in memory at a time; None for one that is damaged."""
         names = [blob.key.removeprefix("index/") for blob in self.store.list("index/")]
-        return (entry for entry in self.concurrently(self._read_segment, names) if entry is not None)
+        for start in range(0, len(names), _CONNECTIONS):
+            read = self.concurrently(self._read_segment, names[start : start + _CONNECTIONS])
+            yield from (entry for entry in read if entry is not None)
 
     def _read_segment(self, name: str) -> tuple[str, list[PackFacts] | None] | None:
         try:
-            return name, decode_segment(name, self.store.get(f"index/{name}"), self.keyring)
+            blob = self.store.get(f"index/{name}")
         except NoSuchBlob:
-            return (
-                None  # consolidated between the listing and now; its facts are in a segment that was listed or in packs
-            )
+            return None  # consolidated since it was listed: its facts are in another segment, and in the packs
+        try:
+            return name, decode_segment(name, blob, self.keyring)
         except Damaged:
             return name, None
+
+    def segment(self, name: str) -> list[PackFacts]:
+        """The facts of one segment; none when it is gone. Raises Damaged."""
+        try:
+            blob = self.store.get(f"index/{name}")
+        except NoSuchBlob:
+            return []
+        return decode_segment(name, blob, self.keyring)
 
     def pack_sizes(self) -> dict[PackName, int]:
         """All packs that the store lists."""
         listed = ((parse_pack_key(blob.key), blob.size) for blob in self.store.list("pack/"))
         return {name: size for name, size in listed if name is not None}
 
-    def _read_facts(self, pack: tuple[PackName, int]) -> PackFacts | None:
+    def read_facts(self, pack: tuple[PackName, int]) -> PackFacts | None:
+        """What a listed pack of that name and size says of itself; None when it is gone or damaged."""
         name, size = pack
         try:
             return facts_of(read_directory(name, size, lambda o, n: self.store.get_range(name.key, o, n), self.keyring))
