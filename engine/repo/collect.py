@@ -34,7 +34,7 @@ from engine.repo.pack import PackKind, PackName
 from engine.repo.reader import Missing, Reader
 from engine.repo.repository import Repository
 from engine.repo.rescue import Rescue
-from engine.repo.session import session_of
+from engine.repo.session import PACK_TARGET, session_of
 from engine.repo.standing import Standing, standings
 from engine.repo.sweep import break_dead_sessions, plan_sweep
 from engine.store.base import BlobExists, NoSuchBlob, Store
@@ -49,13 +49,15 @@ class CollectOptions:
 
     `grace` passes between condemning a pack and deleting it. A pack is condemned when less than `live_share` of the bytes of
     its records is live. Segments are rewritten when more than `dangling_share` of their facts dangle. Tombstones are removed
-    after `keep_tombstones`, which must be longer than any request may be under way; None keeps them for ever.
+    after `keep_tombstones`, which must be longer than any request may be under way; None keeps them for ever. What is copied
+    goes into packs of up to `pack_size` bytes.
     """
 
     grace: timedelta = timedelta(hours=24)
     live_share: float = 0.75
     dangling_share: float = 0.05
     keep_tombstones: timedelta | None = None
+    pack_size: int = PACK_TARGET
     dry_run: bool = False
 
 
@@ -239,7 +241,7 @@ class _Collection:
             report.freed_bytes += sum(sizes.values())
             return
         self._delete(dead, sizes)
-        rescue = Rescue(repository)
+        rescue = Rescue(repository, self._options.pack_size)
         try:
             for one in full:
                 rescue.copy(one.directory, one.needed)

@@ -293,8 +293,8 @@ class Repository:
     def index_segments(self) -> Iterator[tuple[str, list[PackFacts] | None]]:
         """Each segment's name and facts, a few in memory at a time; None for one that is damaged."""
         names = [blob.key.removeprefix("index/") for blob in self.store.list("index/")]
-        for start in range(0, len(names), _CONNECTIONS):
-            read = self.concurrently(self._read_segment, names[start : start + _CONNECTIONS])
+        for start in range(0, len(names), self.connections):
+            read = self.concurrently(self._read_segment, names[start : start + self.connections])
             yield from (entry for entry in read if entry is not None)
 
     def _read_segment(self, name: str) -> tuple[str, list[PackFacts] | None] | None:
