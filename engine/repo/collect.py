@@ -40,6 +40,7 @@ from engine.repo.sweep import break_dead_sessions, plan_sweep
 from engine.store.base import BlobExists, NoSuchBlob, Store
 
 MARKS_KEY: Final = "marks"
+_MAP_ROUNDS: Final = 3
 COUNT_AGAIN: Final = 32  # updates after which the marks are made anew, whatever they say
 
 
@@ -293,17 +294,17 @@ class _Collection:
 
     def _read_maps(self, maps: Sequence[bytes]) -> list[bytes]:
         self._report.maps_read += len(maps)
-        if self._map_reader is not None:
-            with suppress(Missing):  # what was copied since stands in newer packs
+        for _ in range(_MAP_ROUNDS):
+            if self._map_reader is None:
+                self._map_reader = Reader(self._repository.store, self._repository.keyring, map_index(self._repository))
+            try:
                 return self._repository.concurrently(self._map_reader.encoded_map, maps)
-        self._map_reader = Reader(self._repository.store, self._repository.keyring, map_index(self._repository))
-        try:
-            return self._repository.concurrently(self._map_reader.encoded_map, maps)
-        except Missing as error:
-            raise Damaged(
-                f"nothing more was deleted: {error.message}, so it cannot be told what a version needs",
-                hint="`rokctl repo check` names the versions that are hurt: forget them, or mend them by `rokctl repo repair`",
-            ) from error
+            except Missing as error:
+                self._map_reader, missing = None, error  # other collections move maps to newer packs: look again
+        raise Damaged(
+            f"nothing more was deleted: {missing.message}, so it cannot be told what a version needs",
+            hint="`rokctl repo check` names the versions that are hurt: forget them, or mend them by `rokctl repo repair`",
+        ) from missing
 
     def _consolidate(self) -> Consolidation:
         return consolidate(self._repository, dangling_share=self._options.dangling_share, dry_run=self._options.dry_run)
