@@ -23,7 +23,7 @@ from engine.repo.map import BLOCK, REFERENCE, REGION, ZEROS, Entry, RegionBuilde
 from engine.repo.naming import ObjectName
 from engine.repo.pack import ChunkId
 from engine.repo.repository import Repository
-from engine.repo.session import Purpose, Session
+from engine.repo.session import PACK_TARGET, Purpose, Session
 from engine.repo.volumemap import VolumeMap
 
 DEFAULT_LEVEL: Final = 1
@@ -31,9 +31,10 @@ DEFAULT_LEVEL: Final = 1
 
 @dataclass(frozen=True, slots=True)
 class PushOptions:
-    """How to push. `level` is zstd's; `full` reads everything even where a delta is known.
+    """How to push. `level` is zstd's; `full` reads everything even where a delta is known; packs have up to `pack_size` bytes.
 
-    A worker takes 23 MiB of memory, an uploader 16 MiB, the rest 74 MiB: by default no more than 256 MiB.
+    A worker takes 23 MiB of memory, an uploader 16 MiB, the rest 74 MiB: by default no more than 256 MiB. With 0 of them
+    the calling thread cuts, or sends, itself.
     """
 
     labels: Mapping[str, str] = field(default_factory=dict)
@@ -42,6 +43,7 @@ class PushOptions:
     full: bool = False
     workers: int = min(os.cpu_count() or 1, 6)
     uploaders: int = 2
+    pack_size: int = PACK_TARGET
     read_limit: RateLimit | None = None
 
 
@@ -88,7 +90,9 @@ def push(
         return _report(there, read=0, stored=0, new_chunks=0, seconds=0.0, outcome=Outcome.ALREADY_THERE)
     base, previous = (None, {}) if options.full else _choose_base(versions, snapshots)
     purpose = Purpose(destination, base.version if base is not None else None, node)
-    with repository.session(purpose, threads=options.uploaders, writers=options.workers) as session:
+    with repository.session(
+        purpose, threads=options.uploaders, writers=max(1, options.workers), pack_size=options.pack_size
+    ) as session:
         if session.base is None:
             previous = {}
         members = _store_members(repository, session, snapshots, previous, options, progress)
@@ -252,11 +256,11 @@ def _store_members(
         before = previous.get(snapshot.volume)
         root, size = (before.member.root, before.member.size) if before else (ZEROS, 0)
         members.append(_MemberPush(pool, snapshot, before, VolumeMap(snapshot.size, reader, root, size)))
-    crew = [_Cutter(repository, session, options, progress) for _ in range(options.workers)]
+    crew = [_Cutter(repository, session, options, progress) for _ in range(max(1, options.workers))]
     progress.begin("reading", _expected(members))
     try:
         with ExitStack() as stack:
-            employ(crew, _tasks(members, stack), session.keep_alive)
+            employ(crew, _tasks(members, stack), session.keep_alive, inline=options.workers == 0)
     finally:
         progress.end()
     for member in members:

@@ -34,12 +34,13 @@ from engine.repo.pack import PackKind, PackName
 from engine.repo.reader import Missing, Reader
 from engine.repo.repository import Repository
 from engine.repo.rescue import Rescue
-from engine.repo.session import session_of
+from engine.repo.session import PACK_TARGET, session_of
 from engine.repo.standing import Standing, standings
 from engine.repo.sweep import break_dead_sessions, plan_sweep
 from engine.store.base import BlobExists, NoSuchBlob, Store
 
 MARKS_KEY: Final = "marks"
+_MAP_ROUNDS: Final = 3
 COUNT_AGAIN: Final = 32  # updates after which the marks are made anew, whatever they say
 
 
@@ -49,13 +50,15 @@ class CollectOptions:
 
     `grace` passes between condemning a pack and deleting it. A pack is condemned when less than `live_share` of the bytes of
     its records is live. Segments are rewritten when more than `dangling_share` of their facts dangle. Tombstones are removed
-    after `keep_tombstones`, which must be longer than any request may be under way; None keeps them for ever.
+    after `keep_tombstones`, which must be longer than any request may be under way; None keeps them for ever. What is copied
+    goes into packs of up to `pack_size` bytes.
     """
 
     grace: timedelta = timedelta(hours=24)
     live_share: float = 0.75
     dangling_share: float = 0.05
     keep_tombstones: timedelta | None = None
+    pack_size: int = PACK_TARGET
     dry_run: bool = False
 
 
@@ -239,7 +242,7 @@ class _Collection:
             report.freed_bytes += sum(sizes.values())
             return
         self._delete(dead, sizes)
-        rescue = Rescue(repository)
+        rescue = Rescue(repository, self._options.pack_size)
         try:
             for one in full:
                 rescue.copy(one.directory, one.needed)
@@ -291,17 +294,17 @@ class _Collection:
 
     def _read_maps(self, maps: Sequence[bytes]) -> list[bytes]:
         self._report.maps_read += len(maps)
-        if self._map_reader is not None:
-            with suppress(Missing):  # what was copied since stands in newer packs
+        for _ in range(_MAP_ROUNDS):
+            if self._map_reader is None:
+                self._map_reader = Reader(self._repository.store, self._repository.keyring, map_index(self._repository))
+            try:
                 return self._repository.concurrently(self._map_reader.encoded_map, maps)
-        self._map_reader = Reader(self._repository.store, self._repository.keyring, map_index(self._repository))
-        try:
-            return self._repository.concurrently(self._map_reader.encoded_map, maps)
-        except Missing as error:
-            raise Damaged(
-                f"nothing more was deleted: {error.message}, so it cannot be told what a version needs",
-                hint="`rokctl repo check` names the versions that are hurt: forget them, or mend them by `rokctl repo repair`",
-            ) from error
+            except Missing as error:
+                self._map_reader, missing = None, error  # other collections move maps to newer packs: look again
+        raise Damaged(
+            f"nothing more was deleted: {missing.message}, so it cannot be told what a version needs",
+            hint="`rokctl repo check` names the versions that are hurt: forget them, or mend them by `rokctl repo repair`",
+        ) from missing
 
     def _consolidate(self) -> Consolidation:
         return consolidate(self._repository, dangling_share=self._options.dangling_share, dry_run=self._options.dry_run)

@@ -32,11 +32,11 @@ from engine.repo.paper import PaperKey
 from engine.repo.reader import Reader
 from engine.repo.seal import Entropy, Keyring
 from engine.repo.segment import PackFacts, decode_segment, facts_of
-from engine.repo.session import Purpose, Session, open_session, session_of
+from engine.repo.session import PACK_TARGET, Purpose, Session, open_session, session_of
 from engine.repo.unlock import unlock
 from engine.store.base import Blob, BlobExists, NoSuchBlob, Store
 
-_CONNECTIONS: Final = 8
+CONNECTIONS: Final = 8
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -147,7 +147,8 @@ def open_repository(
 class Repository:
     """An open repository. Any number of threads and nodes may use it at once.
 
-    `key` names the key that it was opened by; None where it took none, or a paper copy.
+    `key` names the key that it was opened by; None where it took none, or a paper copy. `connections` is how many requests
+    `concurrently` has under way at a time.
     """
 
     def __init__(
@@ -159,6 +160,7 @@ class Repository:
         entropy: Entropy,
         *,
         key: str | None = None,
+        connections: int = CONNECTIONS,
     ) -> None:
         self.store = store
         self.descriptor = descriptor
@@ -166,6 +168,7 @@ class Repository:
         self.clock = clock
         self.entropy = entropy
         self.key = key
+        self.connections = connections
 
     @property
     def id(self) -> str:
@@ -290,8 +293,8 @@ class Repository:
     def index_segments(self) -> Iterator[tuple[str, list[PackFacts] | None]]:
         """Each segment's name and facts, a few in memory at a time; None for one that is damaged."""
         names = [blob.key.removeprefix("index/") for blob in self.store.list("index/")]
-        for start in range(0, len(names), _CONNECTIONS):
-            read = self.concurrently(self._read_segment, names[start : start + _CONNECTIONS])
+        for start in range(0, len(names), self.connections):
+            read = self.concurrently(self._read_segment, names[start : start + self.connections])
             yield from (entry for entry in read if entry is not None)
 
     def _read_segment(self, name: str) -> tuple[str, list[PackFacts] | None] | None:
@@ -325,9 +328,11 @@ class Repository:
         except (NoSuchBlob, Damaged):
             return None  # not to be relied on; `check` names it
 
-    def session(self, purpose: Purpose, *, threads: int, writers: int) -> AbstractContextManager[Session]:
-        """Begin to write a version, with so many upload threads, for so many writing threads."""
-        return open_session(self, purpose, threads=threads, writers=writers)
+    def session(
+        self, purpose: Purpose, *, threads: int, writers: int, pack_size: int = PACK_TARGET
+    ) -> AbstractContextManager[Session]:
+        """Begin to write a version, with so many upload threads, for so many writing threads, in packs up to that size."""
+        return open_session(self, purpose, threads=threads, writers=writers, pack_size=pack_size)
 
     def reader(self, index: Index | None = None) -> Reader:
         """A reader of maps and chunks, over the given index or the present one."""
@@ -364,9 +369,10 @@ class Repository:
     def concurrently(self, call: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
         """Call for every item, several at once: stores answer slowly, and many at a time."""
         listed = list(items)
-        if len(listed) < 2:
+        threads = min(self.connections, len(listed))
+        if threads < 2:
             return [call(item) for item in listed]
-        with ThreadPoolExecutor(min(_CONNECTIONS, len(listed))) as pool:
+        with ThreadPoolExecutor(threads) as pool:
             return list(pool.map(call, listed))
 
 

@@ -29,8 +29,8 @@ class Rescue:
     Memory: two packs.
     """
 
-    def __init__(self, repository: Repository) -> None:
-        self._repository = repository
+    def __init__(self, repository: Repository, pack_size: int = PACK_TARGET) -> None:
+        self._repository, self._pack_size = repository, pack_size
         self._owner = repository.entropy(16).hex()
         self._count = 0
         self._packs: dict[PackKind, PackBuilder] = {}
@@ -77,7 +77,7 @@ class Rescue:
         self._state()
 
     def _new_pack(self, kind: PackKind) -> PackBuilder:
-        buffer = self._buffers.setdefault(kind, bytearray(PACK_TARGET))
+        buffer = self._buffers.setdefault(kind, bytearray(self._pack_size))
         name, repository = PackName(self._owner, self._count), self._repository
         self._count += 1
         return PackBuilder(name, kind, buffer, repository.keyring, repository.entropy)
