@@ -1,6 +1,7 @@
-"""`rokctl repo`: make a repository, look at it, check it; its keys are in rokctl/key.py."""
+"""`rokctl repo`: make a repository, look at it, check it, copy it; its keys are in rokctl/key.py."""
 
 from dataclasses import fields
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -8,7 +9,8 @@ import typer
 from engine.errors import Damaged
 from engine.units import format_size
 from rokctl import key
-from rokctl.options import command, noun
+from rokctl.copy import CopyFlags, copy_versions
+from rokctl.options import CompressionOption, ReadLimitOption, UploadLimitOption, command, noun
 from rokctl.render import Amount, plain, print_line
 from rokctl.wiring import Session
 
@@ -94,3 +96,31 @@ def _print_finding(finding: "Finding") -> None:
     for hurt in finding.hurt:
         extents = ", ".join(f"{extent.start}+{extent.length}" for extent in hurt.extents)
         print_line(f"  hurts {hurt.object}@{hurt.version}, member {hurt.member}, bytes {extents}")
+
+
+@command(app, "copy")
+def copy(
+    session: Session,
+    reference: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[BUCKET[/OBJECT[@VERSION]]]", help="Only these buckets, objects or versions; without any, all."
+        ),
+    ] = None,
+    to: Annotated[str | None, typer.Option("--to", metavar="URL", help="The repository to copy to.")] = None,
+    to_password_file: Annotated[
+        Path | None, typer.Option("--to-password-file", metavar="FILE", help="The file that holds its passphrase.")
+    ] = None,
+    to_key_file: Annotated[
+        Path | None, typer.Option("--to-key-file", metavar="FILE", help="The key file that opens it.")
+    ] = None,
+    compression: CompressionOption = None,
+    limit_read: ReadLimitOption = None,
+    limit_upload: UploadLimitOption = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say which versions would be copied, and copy nothing.")
+    ] = False,
+) -> None:
+    """Copy versions to another repository: only what is missing there."""
+    flags = CopyFlags(to, to_password_file, to_key_file, compression, limit_read, limit_upload, dry_run)
+    copy_versions(session, reference or (), flags)
