@@ -81,6 +81,10 @@ class Reader:
         for number, page in enumerate(self.pages(root, size)):
             yield from self.regions(page, number, size)
 
+    def encoded(self, reference: bytes) -> bytes:
+        """A map as it was written, of whichever kind. Raises Missing."""
+        return self._map(reference, f"map {reference.hex()}")
+
     def _map(self, reference: bytes, what: str) -> bytes:
         if reference in self._maps:
             return self._maps[reference]
