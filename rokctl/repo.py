@@ -1,21 +1,25 @@
 """`rokctl repo`: make a repository, look at it, check it, copy it; its keys are in rokctl/key.py."""
 
 from dataclasses import fields
+from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from engine.errors import Damaged
+from engine.errors import Damaged, Refused
 from engine.units import format_size
 from rokctl import key
 from rokctl.copy import CopyFlags, copy_versions
 from rokctl.options import CompressionOption, ReadLimitOption, UploadLimitOption, command, noun
 from rokctl.render import Amount, plain, print_line
+from rokctl.space import show_growth, show_space
 from rokctl.wiring import Session
 
 if TYPE_CHECKING:
     from engine.repo.check import CheckReport, Finding
+
+Choice = TypeVar("Choice", bound=Enum)
 
 app = noun("The repository: where versions live.")
 app.add_typer(key.app, name="key")
@@ -40,8 +44,45 @@ def init(
 
 
 @command(app, "info")
-def info(session: Session) -> None:
-    """Show what a repository holds."""
+def info(
+    session: Session,
+    space: Annotated[
+        bool, typer.Option("--space", help="Show what each object takes; reads the maps of all versions.")
+    ] = False,
+    by: Annotated[
+        str | None, typer.Option("--by", metavar="GROUP", help="With --space: by object, or by bucket.")
+    ] = None,
+    growth: Annotated[
+        str | None, typer.Option("--growth", metavar="PERIOD", help="Show what was sent by day, week, month or year.")
+    ] = None,
+) -> None:
+    """Show what a repository holds, where its space goes, or how it grew."""
+    if space and growth is not None:
+        raise Refused("--space and --growth are different tables", hint="ask for one of them")
+    if by is not None and not space:
+        raise Refused("--by means something for --space alone", hint="say --space --by bucket, or leave --by out")
+    if space:
+        from engine.ops.space import Grouping
+
+        show_space(session, _one_of(Grouping, "--by", by or "object"))
+    elif growth is not None:
+        from engine.ops.growth import Period
+
+        show_growth(session, _one_of(Period, "--growth", growth))
+    else:
+        _show_status(session)
+
+
+def _one_of(kind: type[Choice], option: str, word: str) -> Choice:
+    """The member of an enum that a word means. Raises Refused."""
+    try:
+        return kind(word)
+    except ValueError:
+        words = " or ".join(str(member.value) for member in kind)
+        raise Refused(f"{word!r} means nothing for {option}", hint=f"say {words}") from None
+
+
+def _show_status(session: Session) -> None:
     with session.repository() as repository:
         status = repository.status()
     lines = {entry.name: getattr(status, entry.name) for entry in fields(status)}
