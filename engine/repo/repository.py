@@ -35,8 +35,10 @@ from engine.repo.segment import PackFacts, decode_segment, facts_of
 from engine.repo.session import PACK_TARGET, Purpose, Session, open_session, session_of
 from engine.repo.unlock import unlock
 from engine.store.base import Blob, BlobExists, NoSuchBlob, Store
+from engine.units import MIB
 
 CONNECTIONS: Final = 8
+_BATCH_LIMIT: Final = 4 * MIB
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -291,11 +293,10 @@ class Repository:
                 yield from facts
 
     def index_segments(self) -> Iterator[tuple[str, list[PackFacts] | None]]:
-        """Each segment's name and facts, a few in memory at a time; None for one that is damaged."""
-        names = [blob.key.removeprefix("index/") for blob in self.store.list("index/")]
-        for start in range(0, len(names), self.connections):
-            read = self.concurrently(self._read_segment, names[start : start + self.connections])
-            yield from (entry for entry in read if entry is not None)
+        """Each segment's name and facts; None for one that is damaged. Memory: a few small segments at a time, or one large."""
+        for batch in _batches(self.store.list("index/"), self.connections):
+            names = [blob.key.removeprefix("index/") for blob in batch]
+            yield from (entry for entry in self.concurrently(self._read_segment, names) if entry is not None)
 
     def _read_segment(self, name: str) -> tuple[str, list[PackFacts] | None] | None:
         try:
@@ -314,6 +315,15 @@ class Repository:
         except NoSuchBlob:
             return []
         return decode_segment(name, blob, self.keyring)
+
+    def pack_facts(self) -> Iterator[PackFacts]:
+        """What is in each pack that is listed, condemned or not. Those that no segment states are asked themselves."""
+        sizes = self.pack_sizes()
+        for facts in self.index_facts():
+            if sizes.get(facts.name) == facts.size:
+                del sizes[facts.name]  # several segments may state one pack
+                yield facts
+        yield from (facts for facts in self.concurrently(self.read_facts, sizes.items()) if facts is not None)
 
     def pack_sizes(self) -> dict[PackName, int]:
         """All packs that the store lists."""
@@ -374,6 +384,18 @@ class Repository:
             return [call(item) for item in listed]
         with ThreadPoolExecutor(threads) as pool:
             return list(pool.map(call, listed))
+
+
+def _batches(blobs: Iterable[Blob], count: int) -> Iterator[list[Blob]]:
+    """Runs of so many blobs, or fewer where they are large, to be read at once."""
+    batch: list[Blob] = []
+    for blob in blobs:
+        if batch and (len(batch) == count or sum(one.size for one in batch) + blob.size > _BATCH_LIMIT):
+            yield batch
+            batch = []
+        batch.append(blob)
+    if batch:
+        yield batch
 
 
 def near(wanted: str, names: Iterable[str]) -> str:
