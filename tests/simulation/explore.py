@@ -3,7 +3,7 @@
 import random
 from dataclasses import dataclass, field
 
-from tests.simulation.scheduler import Dice
+from tests.simulation.scheduler import Actor, Dice, Request
 
 FREE = ("next", "fate")  # choices that are no preemptions: someone must go on, and faults have a budget of their own
 
@@ -23,11 +23,11 @@ class Random(Dice):
             "stale": 0.3,
         }
 
-    def pick(self, kind, count):
+    def pick(self, kind, options):
         chance = self._chances[kind]
         if chance < 1:
-            return self._rnd.randrange(1, count) if self._rnd.random() < chance else 0
-        return self._rnd.randrange(count)
+            return self._rnd.randrange(1, len(options)) if self._rnd.random() < chance else 0
+        return self._rnd.randrange(len(options))
 
 
 class Scripted(Dice):
@@ -38,10 +38,54 @@ class Scripted(Dice):
         self.script = script
         self.asked = []
 
-    def pick(self, kind, count):
+    def pick(self, kind, options):
         number = len(self.choices)
-        self.asked.append((kind, count))
-        return min(self.script[number], count - 1) if number < len(self.script) else 0
+        self.asked.append((kind, len(options)))
+        return min(self.script[number], len(options) - 1) if number < len(self.script) else 0
+
+
+class Directed(Dice):
+    """A plan: `("W", "create versions/")` lets W run until it is about to make such a call, `("W",)` until it ends.
+
+    `("network",)` lets a late write arrive. `fates` are what becomes, in turn, of the calls that begin so. When the plan is
+    over the actors end one by one.
+    """
+
+    def __init__(self, plan, fates=()):
+        super().__init__()
+        self._plan = list(plan)
+        self._fates = list(fates)
+        self._moved = False
+        self._running = None
+
+    def choose(self, kind, options):
+        return options[self.pick(kind, options)]
+
+    def pick(self, kind, options):
+        if kind in ("turn", "next"):
+            return self._turn(options)
+        if kind == "fate" and self._fates and self._running.about.startswith(self._fates[0][0]):
+            return options.index(self._fates.pop(0)[1])
+        return 0
+
+    def _turn(self, options):
+        actors = {option.name: number for number, option in enumerate(options) if isinstance(option, Actor)}
+        requests = [number for number, option in enumerate(options) if isinstance(option, Request)]
+        while self._plan:
+            name, *until = self._plan[0]
+            if name == "network":
+                self._plan.pop(0)
+                return requests[0]
+            if name in actors:
+                self._running = options[actors[name]]
+                if not (until and self._moved and self._running.about.startswith(until[0])):
+                    self._moved = True
+                    return actors[name]
+            assert name in actors or self._moved, f"{name} cannot begin"
+            self._plan.pop(0)
+            self._moved = False
+        self._running = options[0]
+        return 0
 
 
 def shrink(choices, fails, *, tries=400):

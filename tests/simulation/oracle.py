@@ -27,7 +27,7 @@ from engine.repo.map import (
 )
 from engine.repo.pack import PackKind, parse_pack_key, read_directory
 from engine.repo.seal import NONCE
-from engine.repo.segment import decode_segment, facts_of
+from engine.repo.segment import decode_segment
 from engine.store.memory import MemoryStore
 
 START = datetime(2030, 1, 1, tzinfo=UTC)

@@ -6,11 +6,14 @@ lease is over: sessions are broken at any moment, and every writer may be a zomb
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
 
 from engine.errors import RokError
-from tests.simulation.explore import explore
+from engine.progress import Silent
+from engine.repo.collect import CollectOptions, collect
+from tests.simulation.explore import Directed, explore
 from tests.simulation.scheduler import Actor, Lost, Run, Weather
-from tests.simulation.world import Broken, World
+from tests.simulation.world import PACK_SIZE, Broken, World
 
 
 def sparse(actor, operation, key):
@@ -26,42 +29,54 @@ def dense(actor, operation, key):
     return operation in ("list", "put", "create", "delete")
 
 
+CALM = Weather()
+
+
 @dataclass(frozen=True)
 class Scenario:
     """`past` prepares a world; `actors` gives the names and the works of a run's actors."""
 
     past: Callable[[World], None]
     actors: Callable[[World, Run], dict]
-    weather: Weather = Weather()
+    weather: Weather = CALM
 
     def explore(self, *, preemptions, points=dense, limit=100_000):
         """Search all schedules; of the last states that are equal one is enough to be judged."""
-        world, ends = World(), set()
-        self.past(world)
+        world, ends = self.prepared(), set()
 
         def perform(dice, on_turn):
-            copy = world.copy()
-            run = Run(copy.store, dice, self.weather, points=points, on_turn=on_turn)
-            for name, (work, *ready) in self.actors(copy, run).items():
-                run.add(Actor(name, work, *ready, rate=0.0))
-            try:
-                run.go()
-                if not run.aborted:
-                    if copy.store.digest not in ends:
-                        ends.add(copy.store.digest)
-                        copy.settle()
-            except (Lost, Broken, RokError) as failure:
-                return run, failure
-            return run, None
+            return self.perform(world.copy(), dice, ends, points=points, on_turn=on_turn)
 
         return explore(perform, preemptions=preemptions, limit=limit)
 
+    def direct(self, plan, fates=()):
+        """The run of a plan, and what it broke or None."""
+        return self.perform(self.prepared(), Directed(plan, fates), set())
 
-def _when(world, node, number=0):
+    def prepared(self):
+        world = World()
+        self.past(world)
+        return world
+
+    def perform(self, world, dice, ends, **options):
+        run = Run(world.store, dice, self.weather, **options)
+        for name, (work, *ready) in self.actors(world, run).items():
+            run.add(Actor(name, work, *ready, rate=0.0))
+        try:
+            run.go()
+            if not run.aborted and world.store.digest not in ends:
+                ends.add(world.store.digest)
+                world.settle()
+        except (Lost, Broken, RokError) as failure:
+            return run, failure
+        return run, None
+
+
+def when(world, node, number=0):
     return lambda: world.version(node, number) is not None
 
 
-def _old(world):
+def old(world):
     """Version `old` of letter a, in a pack with a dead b: a collection condemns it while a is live."""
     world.node("old", "ab", "a.")
     world.prepare("old", 0)
@@ -71,12 +86,18 @@ def _old(world):
     world.node("w2", "a")
 
 
-def _dead(world):
-    _old(world)
+def dead(world):
+    old(world)
     world.direct().forget(world.version("old", 1))
 
 
-def _twins(world):
+def waiting(world):
+    """Condemn what is to be condemned, for the collections that follow to finish."""
+    options = CollectOptions(grace=timedelta(days=1), pack_size=PACK_SIZE)
+    collect(world.direct(seed="past"), options, progress=Silent())
+
+
+def twins(world):
     """The letter a stands in two packs, each with something dead in it."""
     world.node("old", "ab", "a.")
     world.node("twin", "ac", "a.")
@@ -87,7 +108,7 @@ def _twins(world):
         world.direct().forget(world.version(node, 0))
 
 
-def _base(world):
+def base(world):
     """A node whose next push inherits a from `base 0`, in a pack with a dead b."""
     world.node("other", "ab")
     world.prepare("other")
@@ -96,13 +117,13 @@ def _base(world):
     world.direct().forget(world.version("other"))
 
 
-def _forget_when_there(world, run, node, number=0):
-    return world.forgetting(run, node, number), _when(world, node, number)
+def forget_when_there(world, run, node, number=0):
+    return world.forgetting(run, node, number), when(world, node, number)
 
 
 SCENARIOS = {
     "reuse": Scenario(
-        _old,
+        old,
         lambda world, run: {
             "W": (world.pushing(run, "w1"),),
             "C": (world.collecting(run),),
@@ -111,7 +132,7 @@ SCENARIOS = {
         },
     ),
     "reuse-next": Scenario(
-        _dead,
+        dead,
         lambda world, run: {
             "W1": (world.pushing(run, "w1"),),
             "W2": (world.pushing(run, "w2"),),
@@ -123,13 +144,13 @@ SCENARIOS = {
         lambda world: world.node("w1", "a"),
         lambda world, run: {
             "W": (world.pushing(run, "w1"),),
-            "F": _forget_when_there(world, run, "w1"),
+            "F": forget_when_there(world, run, "w1"),
             "C": (world.collecting(run), lambda: world.oracle.tombstones),
         },
         Weather(losses=1),
     ),
     "two-collect": Scenario(
-        _old,
+        old,
         lambda world, run: {
             "C1": (world.collecting(run),),
             "C2": (world.collecting(run),),
@@ -138,7 +159,7 @@ SCENARIOS = {
         },
     ),
     "twins": Scenario(
-        _twins,
+        twins,
         lambda world, run: {
             "C1": (world.collecting(run),),
             "C2": (world.collecting(run),),
@@ -155,7 +176,7 @@ SCENARIOS = {
         },
     ),
     "base": Scenario(
-        _base,
+        base,
         lambda world, run: {
             "W": (world.pushing(run, "base", 1),),
             "C": (world.collecting(run),),
@@ -164,26 +185,26 @@ SCENARIOS = {
         },
     ),
     "base-chain": Scenario(
-        _base,
+        base,
         lambda world, run: {
             "W1": (world.pushing(run, "base", 1),),
             "C": (world.collecting(run),),
             "F": (world.forgetting(run, "base", 0),),
-            "W2": (world.pushing(run, "base", 2), _when(world, "base", 1)),
+            "W2": (world.pushing(run, "base", 2), when(world, "base", 1)),
         },
     ),
     "chain2": Scenario(
-        _base,
+        base,
         lambda world, run: {
             "W1": (world.pushing(run, "base", 1),),
             "C": (world.collecting(run),),
             "F0": (world.forgetting(run, "base", 0),),
-            "W2": (world.pushing(run, "base", 2), _when(world, "base", 1)),
-            "F1": _forget_when_there(world, run, "base", 1),
+            "W2": (world.pushing(run, "base", 2), when(world, "base", 1)),
+            "F1": forget_when_there(world, run, "base", 1),
         },
     ),
     "read": Scenario(
-        _old,
+        old,
         lambda world, run: {
             "R": (world.restoring(run, "old", 1),),
             "C1": (world.collecting(run),),
@@ -191,7 +212,7 @@ SCENARIOS = {
         },
     ),
     "late": Scenario(
-        _old,
+        old,
         lambda world, run: {
             "W": (world.pushing(run, "w1"),),
             "C": (world.collecting(run),),

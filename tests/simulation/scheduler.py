@@ -51,21 +51,21 @@ class Weather:
 
 
 class Dice:
-    """Makes the choices, and remembers them."""
+    """Makes the choices, and remembers them by number."""
 
     def __init__(self):
         self.choices: list[int] = []
 
-    def choose(self, kind: str, count: int) -> int:
-        """A number below `count`: what is to happen. `kind`: `turn`, `next` (who ran cannot go on), `fate`, `page`, `stale`."""
-        if count == 1:
-            return 0
-        choice = self.pick(kind, count)
+    def choose(self, kind: str, options: list):
+        """One of the options. `kind`: `turn`, `next` (who ran cannot go on), `fate`, `page` or `stale`."""
+        if len(options) == 1:
+            return options[0]
+        choice = self.pick(kind, options)
         self.choices.append(choice)
-        return choice
+        return options[choice]
 
-    def pick(self, kind: str, count: int) -> int:
-        """The next choice; this dice always takes the ordinary course."""
+    def pick(self, kind: str, options: list) -> int:
+        """The number of the next choice; this dice always takes the ordinary course."""
         return 0
 
 
@@ -87,6 +87,7 @@ class Actor:
     crashed: bool = False
     error: BaseException | None = None
     result: object = None
+    about: str = ""  # the call that it is about to make
     last: tuple[str, str] = ("", "")  # the call before: operation and folder
     collecting: bool = False  # works on a record of condemned packs
     seen: int = 0  # a hash of all answers it got: all that decides what it does next
@@ -121,8 +122,8 @@ class NodeClock:
 class Run:
     """One run of some actors over an `oracle.SimStore`, by the choices of a dice.
 
-    No more than `at_once` have begun and not ended. The turn changes only before calls that `points` chooses, and when an actor has ended. `on_turn` is called before each
-    choice of who goes on.
+    No more than `at_once` have begun and not ended. The turn changes only before calls that `points` chooses, and when an
+    actor has ended. `on_turn` is called before each choice of who goes on.
     """
 
     def __init__(self, store, dice, weather, *, at_once=100, points=lambda *call: True, on_turn=lambda run: None):
@@ -171,7 +172,7 @@ class Run:
     def before_call(self, actor, operation, key):
         """Wait for the turn; the fate of the call. Raises Crashed."""
         if not actor.crashed:
-            actor.waiting_since = self.time
+            actor.waiting_since, actor.about = self.time, f"{operation} {key}"
             chosen = self._next(actor) if self._points(actor, operation, key) else actor
             if chosen is not actor:
                 self._wake(chosen)
@@ -222,14 +223,14 @@ class Run:
             if self.aborted:
                 continue
             jumps = self.weather.jumps if self.jumps < self.weather.jump_limit else ()
-            choice = self.dice.choose("next" if running is None else "turn", len(able) + len(self.flight) + len(jumps))
-            if choice < len(able):
-                return able[choice]
-            choice -= len(able)
-            if choice < len(self.flight):
-                self.arrive(self.flight.pop(choice))
+            chosen = self.dice.choose("next" if running is None else "turn", [*able, *self.flight, *jumps])
+            if isinstance(chosen, Actor):
+                return chosen
+            if isinstance(chosen, Request):
+                self.flight.remove(chosen)
+                self.arrive(chosen)
             else:
-                self._jump(jumps[choice - len(self.flight)])
+                self._jump(chosen)
 
     def _jump(self, seconds):
         self.jumps += 1
@@ -248,7 +249,7 @@ class Run:
                 fates += [Fate.LATE, Fate.TWICE]
         if len(fates) == 1 or self.aborted:
             return Fate.DONE
-        fate = fates[self.dice.choose("fate", len(fates))]
+        fate = self.dice.choose("fate", fates)
         self.crashes += fate is Fate.CRASH
         self.losses += fate in (Fate.LOST, Fate.LATE, Fate.TWICE)
         return fate
@@ -313,18 +314,14 @@ class Gate:
     def list(self, prefix):
         blobs = self._read("list", prefix, lambda: self._listing(prefix))
         weather, dice = self._run.weather, self._run.dice
-        if weather.paged and len(blobs) > 1 and dice.choose("page", 2):
+        if weather.paged and len(blobs) > 1 and dice.choose("page", [False, True]):
             return self._in_pages(prefix, blobs[: len(blobs) // 2])
         return iter(blobs)
 
     def _listing(self, prefix):
-        if (
-            prefix == "index/"
-            and self._run.weather.stale
-            and self._actor.may_be_stale
-            and self._run.dice.choose("stale", 2)
-        ):
-            return tuple(self._store.index_before)
+        may_be_stale = prefix == "index/" and self._run.weather.stale and self._actor.may_be_stale
+        if may_be_stale and self._run.dice.choose("stale", [False, True]):
+            return self._store.index_before
         return tuple(self._store.list(prefix))
 
     def _in_pages(self, prefix, page):

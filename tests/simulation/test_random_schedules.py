@@ -12,10 +12,11 @@ from collections import Counter
 
 import pytest
 
-from tests.node import ROOT
+from tests.node import ROOT, say
 from tests.simulation.workload import Episode
 
 STEPS = int(os.environ.get("ROKCTL_TEST_STEPS", "100000"))
+LONG = STEPS > 1_000_000
 SEED = os.environ.get("ROKCTL_TEST_SEED") or str(int.from_bytes(os.urandom(4)))
 PARTS = 4
 SEEN = [
@@ -26,11 +27,11 @@ SEEN = [
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(0 if STEPS > 1_000_000 else 300)
+@pytest.mark.timeout(0 if LONG else 300)
 @pytest.mark.parametrize("part", range(PARTS))
 def test_whatever_happens_at_once_no_version_is_lost_and_no_garbage_stays(part):
     seeds = [SEED] if "-" in SEED else (f"{SEED}-{part}-{number}" for number in range(sys.maxsize))
-    print(f"ROKCTL_TEST_SEED={SEED}")
+    say(f"ROKCTL_TEST_SEED={SEED}")
     steps, happened = 0, Counter()
     for seed in seeds:
         episode = Episode(seed).perform()

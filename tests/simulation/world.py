@@ -4,6 +4,7 @@ Contents are words: each letter is one chunk, at a place of its own in the volum
 the words `("ab", "a.")` has a volume with two snapshots, which are pushed as versions of the object `bucket/n`.
 """
 
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -27,7 +28,7 @@ from tests.counting_entropy import CountingEntropy
 from tests.manual_clock import ManualClock
 from tests.repositories import content, new_pool, new_repository, snapshot, write
 from tests.simulation.oracle import STRIDE, Oracle, SimStore, letter_block
-from tests.simulation.scheduler import HOUR, Actor, Gate, NodeClock
+from tests.simulation.scheduler import HOUR, Gate, NodeClock
 
 PATIENCE = Patience(attempts=2, first_pause_seconds=1)
 TOMBSTONES = timedelta(hours=48)
@@ -153,10 +154,8 @@ class World:
         def work(actor):
             store = self.repository(run, actor).store
             for blob in list(store.list("pending/")):
-                try:
+                with suppress(BlobExists):
                     store.create(f"versions/{session_of(blob.key)}", BROKEN)
-                except BlobExists:
-                    pass
                 store.delete(blob.key)
 
         return work
@@ -176,12 +175,12 @@ class World:
 
         return work
 
-    def collecting(self, run, *, grace=timedelta(), cache=None):
+    def collecting(self, run, *, grace=timedelta(), tombstones=TOMBSTONES):
         def work(actor):
-            options = CollectOptions(grace=grace, keep_tombstones=TOMBSTONES, pack_size=PACK_SIZE)
+            options = CollectOptions(grace=grace, keep_tombstones=tombstones, pack_size=PACK_SIZE)
             standing = set(self.oracle.live)
             try:
-                return collect(self.repository(run, actor), options, progress=Silent(), cache=cache)
+                return collect(self.repository(run, actor), options, progress=Silent())
             except Damaged:
                 if standing <= set(self.oracle.live):
                     raise
