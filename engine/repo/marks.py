@@ -136,8 +136,9 @@ class Marks:
         self._counts[places[found]] = after[found]  # the dead keep their places, with a count of nothing
         if not found.all():
             new = ~found
-            high = np.insert(self._keys.high, places[new], keys.high[new])
-            self._keys = Keys(high, np.insert(self._keys.low, places[new], keys.low[new]))
+            # Half by half, so that no more than one half is there twice.
+            self._keys = Keys(np.insert(self._keys.high, places[new], keys.high[new]), self._keys.low)
+            self._keys = Keys(self._keys.high, np.insert(self._keys.low, places[new], keys.low[new]))
             self._counts = np.insert(self._counts, places[new], after[new].astype(np.uint32))
         return keys[(before == 0) & (after > 0)], keys[(before > 0) & (after == 0)]
 
