@@ -5,7 +5,7 @@
     each record: nobody's, one group's, or several's       `_Records.charge`
 
 Chunks and maps are told apart by the first 8 bytes of their ids. Of 10 million, two are taken for one with a probability of
-3 in a million, and then the figures lack one chunk. Memory: 20 bytes a chunk or map, twice that while they are sorted.
+3 in a million, and then the figures lack one chunk. Memory: 17 bytes a chunk or map, twice that while they are sorted.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -162,13 +162,15 @@ class _Records:
     def __init__(self, facts: Iterable[PackFacts]) -> None:
         keys, lengths = _collect(facts)
         self.stored = int(lengths.sum(dtype=np.int64))
-        order = np.lexsort((lengths, keys))
+        order = np.argsort(keys)
         keys = keys[order]
         lengths = lengths[order]
         del order
         first = np.ones(len(keys), np.bool_)
         np.not_equal(keys[1:], keys[:-1], out=first[1:])
-        self._keys, self._lengths = keys[first], lengths[first]
+        if not first.all():
+            keys, lengths = keys[first], np.minimum.reduceat(lengths, np.flatnonzero(first))
+        self._keys, self._lengths = keys, lengths
         self._owner = np.full(len(self._keys), _NOBODY, np.int32)  # the last group that needed it
         self._several = np.zeros(len(self._keys), np.bool_)  # another one needed it before
         self.groups: list[_Sums] = []
@@ -215,13 +217,14 @@ class _Records:
 
 
 def _collect(facts: Iterable[PackFacts]) -> tuple[Keys, npt.NDArray[np.uint32]]:
-    keys, lengths = [np.empty(0, np.uint64)], [np.empty(0, np.uint32)]
+    """The key and the length of each record. Into two byte arrays, which grow in place: many small ones would not go back
+    from the heap to the system.
+    """
+    keys, lengths = bytearray(), bytearray()
     for pack in facts:
-        keys.append(_as_keys(pack.prefixes))
-        lengths.append(pack.lengths & np.uint32(RAW_BIT - 1))
-    joined = np.concatenate(keys)
-    keys.clear()
-    return joined, np.concatenate(lengths)
+        keys += _as_keys(pack.prefixes).tobytes()
+        lengths += (pack.lengths & np.uint32(RAW_BIT - 1)).astype(np.uint32).tobytes()
+    return np.frombuffer(keys, np.uint64), np.frombuffer(lengths, np.uint32)
 
 
 def _as_keys(joined: bytes) -> Keys:
