@@ -149,7 +149,7 @@ def _sum(report: "ForgetReport") -> str:
     counts = f"{report.forgotten} versions forgotten, {report.kept} kept"
     if not report.forgotten:
         return counts
-    return f"{counts}; their space comes back by collection, which this version of rokctl does not have yet"
+    return f"{counts}; `rokctl repo gc` brings their space back"
 
 
 def _talk_of_what_is_unreadable(session: "Session", plan: "ForgetPlan") -> None:

@@ -10,11 +10,12 @@ import typer
 from engine.errors import Damaged, Refused
 from engine.units import format_size
 from rokctl import key
+from rokctl.collect import GraceOption, ShareOption, keep_tombstones, marks_store, report_collection
 from rokctl.copy import CopyFlags, copy_versions
 from rokctl.options import CompressionOption, ReadLimitOption, UploadLimitOption, command, noun
 from rokctl.render import Amount, plain, print_line
 from rokctl.space import show_growth, show_space
-from rokctl.wiring import Session
+from rokctl.wiring import Session, settings
 
 if TYPE_CHECKING:
     from engine.repo.check import CheckReport, Finding
@@ -114,6 +115,26 @@ def check(
             f"{len(report.findings)} blobs are damaged; hurt: {names}",
             hint="push the snapshots again that are still on a node; versions not named here are whole",
         )
+
+
+@command(app, "gc")
+def gc(
+    session: Session,
+    grace: GraceOption = None,
+    repack_below: ShareOption = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")] = False,
+) -> None:
+    """Collect what no version needs any more: condemn it, and delete what was condemned before."""
+    from engine.repo.collect import CollectOptions, collect
+
+    with session.repository() as repository, session.progress() as progress:
+        options = CollectOptions(
+            **settings(grace=grace, live_share=repack_below),
+            keep_tombstones=keep_tombstones(repository.url),
+            dry_run=dry_run,
+        )
+        report = collect(repository, options, progress=progress, cache=marks_store(session, repository))
+    report_collection(session, report)
 
 
 def _report(session: Session, report: "CheckReport") -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 
 from engine.errors import Damaged, NotFound, Refused
-from engine.ops.intake import Effort, Intake, Stored, store_contents
+from engine.ops.intake import Effort, Intake, Stored, open_session, store_contents
 from engine.ops.scope import Scope, refuse_empty_scopes
 from engine.ops.versionsource import HurtVersion, LostDelta, MemberContent
 from engine.progress import Progress
@@ -222,7 +222,7 @@ class _Copier:
         destination = self._destination
         begun = destination.clock.monotonic()
         purpose = Purpose(manifest.object, base.there.version if base else None, self._node)
-        with destination.session(purpose, threads=self._effort.uploaders, writers=self._effort.workers) as session:
+        with open_session(destination, purpose, self._effort) as session:
             members = base.members if base and session.base is not None else {}
             stored = self._store(session, manifest, members)
             problem = self._copy_tags(manifest.version, session.version)

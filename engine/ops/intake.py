@@ -24,7 +24,7 @@ from engine.repo.manifest import Member
 from engine.repo.map import BLOCK, REFERENCE, REGION, ZEROS, Entry, RegionBuilder, region_blocks
 from engine.repo.pack import ChunkId
 from engine.repo.repository import Repository
-from engine.repo.session import Session
+from engine.repo.session import PACK_TARGET, Purpose, Session
 from engine.repo.volumemap import VolumeMap
 
 DEFAULT_LEVEL: Final = 1
@@ -32,14 +32,16 @@ DEFAULT_LEVEL: Final = 1
 
 @dataclass(frozen=True, slots=True)
 class Effort:
-    """How much of the machine to take. `level` is zstd's.
+    """How much of the machine to take. `level` is zstd's; packs have up to `pack_size` bytes.
 
-    A worker takes 23 MiB of memory, an uploader 16 MiB, the rest 74 MiB: by default no more than 256 MiB.
+    A worker takes 23 MiB of memory, an uploader 16 MiB, the rest 74 MiB: by default no more than 256 MiB. With 0 of them
+    the calling thread cuts, or sends, itself.
     """
 
     level: int = DEFAULT_LEVEL
     workers: int = min(os.cpu_count() or 1, 6)
     uploaders: int = 2
+    pack_size: int = PACK_TARGET
     read_limit: RateLimit | None = None
 
 
@@ -89,6 +91,13 @@ class Stored:
     new_chunks: int = 0
 
 
+def open_session(repository: Repository, purpose: Purpose, effort: Effort) -> AbstractContextManager[Session]:
+    """A session to store contents in, with that effort."""
+    return repository.session(
+        purpose, threads=effort.uploaders, writers=max(1, effort.workers), pack_size=effort.pack_size
+    )
+
+
 def store_contents(
     repository: Repository, session: Session, intakes: Sequence[Intake], effort: Effort, progress: Progress
 ) -> list[Stored]:
@@ -98,11 +107,11 @@ def store_contents(
     for intake in intakes:
         root, size = (intake.base.root, intake.base.size) if intake.base else (ZEROS, 0)
         members.append(_Member(intake.content, intake.base, VolumeMap(intake.content.size, reader, root, size)))
-    crew = [_Cutter(repository, session, effort, progress) for _ in range(effort.workers)]
+    crew = [_Cutter(repository, session, effort, progress) for _ in range(max(1, effort.workers))]
     progress.begin("reading", _expected(members))
     try:
         with ExitStack() as stack:
-            employ(crew, _tasks(members, stack), session.keep_alive)
+            employ(crew, _tasks(members, stack), session.keep_alive, inline=effort.workers == 0)
     finally:
         progress.end()
     return [member.finish(session, crew) for member in members]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from engine.device.base import Change, Filesystem, Outcome, Pool, Snapshot, Source
 from engine.errors import Refused
 from engine.extent import Extent
-from engine.ops.intake import Effort, Intake, Stored, store_contents
+from engine.ops.intake import Effort, Intake, Stored, open_session, store_contents
 from engine.progress import Progress
 from engine.repo.manifest import Manifest, Member, Origin, Totals
 from engine.repo.naming import ObjectName
@@ -67,7 +67,7 @@ def push(
         return _report(there, read=0, stored=0, new_chunks=0, seconds=0.0, outcome=Outcome.ALREADY_THERE)
     base, previous = (None, {}) if options.full else _choose_base(versions, snapshots)
     purpose = Purpose(destination, base.version if base is not None else None, node)
-    with repository.session(purpose, threads=options.uploaders, writers=options.workers) as session:
+    with open_session(repository, purpose, options) as session:
         if session.base is None:
             previous = {}
         members = _store_members(repository, session, snapshots, previous, options, progress)

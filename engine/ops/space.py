@@ -277,6 +277,6 @@ class _Walk:
 
     def _encoded(self, reference: bytes) -> bytes | None:
         try:
-            return self._reader.encoded(reference)
+            return self._reader.encoded_map(reference, f"map {reference.hex()}")
         except Missing:
             return None
