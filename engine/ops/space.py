@@ -91,12 +91,11 @@ def space(repository: Repository, grouping: Grouping, progress: Progress) -> Spa
     sizes = sum(repository.pack_sizes().values())
     map_packs: list[PackFacts] = []
     records = _Records(_noting_maps(repository.pack_facts(), map_packs))
-    reader = repository.reader(Index(map_packs))
     groups: dict[tuple[str, str | None], list[Manifest]] = {}
     for manifest in survey.manifests:
         name = manifest.object
         groups.setdefault((name.bucket, name.name if grouping is Grouping.OBJECT else None), []).append(manifest)
-    walk = _Walk(repository, reader, records, progress)
+    walk = _Walk(repository, repository.reader(Index(map_packs)), records, progress)
     progress.begin("reading maps", None)
     try:
         for manifests in groups.values():
@@ -237,6 +236,7 @@ class _Walk:
 
     def __init__(self, repository: Repository, reader: Reader, records: _Records, progress: Progress) -> None:
         self._repository, self._reader, self._records, self._progress = repository, reader, records, progress
+        self._is_fresh = False
         self.lost = 0
 
     def group(self, manifests: Iterable[Manifest]) -> None:
@@ -268,12 +268,20 @@ class _Walk:
         for start in range(0, len(listed), _MAPS_AT_ONCE):
             batch = listed[start : start + _MAPS_AT_ONCE]
             self._records.charge(_as_keys(b"".join(batch)), None)
-            for encoded in self._repository.concurrently(self._encoded, batch):
-                if encoded is None:
-                    self.lost += 1
-                    continue
-                self._progress.advance(len(encoded))
-                yield encoded
+            read = self._repository.concurrently(self._encoded, batch)
+            if None in read and not self._is_fresh:
+                self._look_again()
+                read = self._repository.concurrently(self._encoded, batch)
+            self.lost += read.count(None)
+            for encoded in read:
+                if encoded is not None:
+                    self._progress.advance(len(encoded))
+                    yield encoded
+
+    def _look_again(self) -> None:
+        """Find maps by the packs that are there now, once: a collection may have copied them to others."""
+        facts = (pack for pack in self._repository.pack_facts() if pack.kind is PackKind.MAPS)
+        self._reader, self._is_fresh = self._repository.reader(Index(facts)), True
 
     def _encoded(self, reference: bytes) -> bytes | None:
         try:
