@@ -35,6 +35,7 @@ from tests.repositories import (
     snapshot,
     write,
 )
+from tests.rights import append_only, read_only
 
 SIZE = 66 * MIB + 512
 
@@ -230,12 +231,15 @@ def test_a_repository_is_not_copied_to_itself(source):
         plan_copy(source, again, [Scope()], [])
 
 
-def test_nothing_is_written_to_the_source(source):
-    faulty = Faulty(source.store)
-    reader = open_repository(faulty, pytest.fail, clock=CLOCK, entropy=CountingEntropy(7))
-    copy_all(reader, other_repository())
-    assert faulty.calls
-    assert [call for call in faulty.calls if call.writes] == []
+def test_a_source_that_may_only_be_read_and_a_destination_that_may_only_be_added_to_are_enough(source):
+    change_tags(source, source.versions()[0].version, TagChange(pin=True))
+    destination = other_repository()
+    reader = open_repository(read_only(source.store), pytest.fail, clock=CLOCK, entropy=CountingEntropy(7))
+    adder = open_repository(append_only(destination.store), pytest.fail, clock=CLOCK, entropy=CountingEntropy(90))
+    report, told = copy_all(reader, adder)
+    assert (report.created, report.damaged, report.tags_damaged) == (3, 0, 0)
+    assert tags_of(destination, told[0].copied_as).pinned
+    assert copy_all(reader, adder)[0].already_there == 3
 
 
 def hurt(repository, version, kind):
