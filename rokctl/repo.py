@@ -1,5 +1,6 @@
 """`rokctl repo`: make a repository, look at it, check it; its keys are in rokctl/key.py."""
 
+from collections import Counter
 from dataclasses import fields
 from typing import TYPE_CHECKING, Annotated
 
@@ -8,12 +9,13 @@ import typer
 from engine.errors import Damaged
 from engine.units import format_size
 from rokctl import key
-from rokctl.options import command, noun
+from rokctl.options import command, noun, optional_value
 from rokctl.render import Amount, plain, print_line
 from rokctl.wiring import Session
 
 if TYPE_CHECKING:
     from engine.repo.check import CheckReport, Finding
+    from engine.repo.sample import Sample
 
 app = noun("The repository: where versions live.")
 app.add_typer(key.app, name="key")
@@ -51,26 +53,40 @@ def _amount(name: str, value: object) -> object:
     return Amount(value) if isinstance(value, int) and name.endswith(("size", "bytes", "stored", "data")) else value
 
 
-@command(app, "check")
-def check(
-    session: Session,
-    read_data: Annotated[
-        bool, typer.Option("--read-data", help="Read every pack, and verify each chunk against its id.")
-    ] = False,
-) -> None:
+ReadDataOption = Annotated[
+    str | None,
+    typer.Option(
+        "--read-data",
+        metavar="[SAMPLE]",
+        help="Read packs, and verify each chunk against its id: all, or 5%, 10GiB, 3/20. Stands last, or with =.",
+    ),
+]
+
+
+@command(app, "check", cls=optional_value("--read-data"))
+def check(session: Session, read_data: ReadDataOption = None) -> None:
     """Check that every version can be restored."""
     from engine.repo.check import check as check_repository
 
+    sample = sample_of(read_data)
     with session.repository() as repository, session.progress() as progress:
-        report = check_repository(repository, read_data=read_data, progress=progress)
+        report = check_repository(repository, read_data=sample or False, progress=progress)
     _report(session, report)
     if report.findings:
         hurt = {(hurt.object, hurt.version) for finding in report.findings for hurt in finding.hurt}
         names = ", ".join(sorted(f"{name}@{version}" for name, version in hurt)) or "no version"
         raise Damaged(
             f"{len(report.findings)} blobs are damaged; hurt: {names}",
-            hint="push the snapshots again that are still on a node; versions not named here are whole",
+            hint="`rokctl repo repair` saves what can be read; then push the snapshots again that are still on a node; "
+            "versions not named here are whole",
         )
+
+
+def sample_of(read_data: str | None) -> "Sample | None":
+    """What `--read-data` asks for. Raises Refused."""
+    from engine.repo.sample import ALL, parse_sample
+
+    return None if read_data is None else parse_sample(read_data) if read_data else ALL
 
 
 def _report(session: Session, report: "CheckReport") -> None:
@@ -78,19 +94,23 @@ def _report(session: Session, report: "CheckReport") -> None:
     if output.as_json:
         for finding in report.findings:
             output.result("", plain(finding))
-        output.result("", {**plain(report), "findings": len(report.findings)})
+        for note in report.notes:
+            output.result("", plain(note))
+        output.result("", {**plain(report), "findings": len(report.findings), "notes": len(report.notes)})
         return
     for finding in report.findings:
         _print_finding(finding)
+    for leftover, count in Counter(note.leftover for note in report.notes).items():
+        remark = next(note.remark for note in report.notes if note.leftover is leftover)
+        output.talk(f"left over: {leftover.value}, {count} of them: {remark}")
     if not report.findings:
-        read = f", {format_size(report.bytes_read)} read" if report.bytes_read else ""
-        output.result(
-            f"{report.versions} versions, {report.packs} packs, {report.chunks} chunks{read}: no damage", report
-        )
+        counts = f"{report.versions} versions, {report.packs} packs, {report.chunks} chunks"
+        read = f", {format_size(report.bytes_read)} read, part {report.part}" if report.part else ""
+        output.result(f"{counts}{read}: no damage", report)
 
 
 def _print_finding(finding: "Finding") -> None:
-    print_line(f"{finding.blob}: {finding.problem}")
+    print_line(f"{finding.blob}: {finding.code.value}: {finding.problem}")
     for hurt in finding.hurt:
         extents = ", ".join(f"{extent.start}+{extent.length}" for extent in hurt.extents)
         print_line(f"  hurts {hurt.object}@{hurt.version}, member {hurt.member}, bytes {extents}")

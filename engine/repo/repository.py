@@ -5,7 +5,7 @@
 """
 
 import difflib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from typing import Final, TypeVar
 
 from engine.clock import Clock
 from engine.errors import Damaged, NotFound, Refused
-from engine.repo.condemnation import read_condemnations
+from engine.repo.condemnation import given_up, read_condemnations, survey_condemnations
 from engine.repo.descriptor import (
     DESCRIPTOR_KEY,
     Descriptor,
@@ -31,7 +31,7 @@ from engine.repo.pack import PackName, parse_pack_key, read_directory
 from engine.repo.paper import PaperKey
 from engine.repo.reader import Reader
 from engine.repo.seal import Entropy, Keyring
-from engine.repo.segment import PackFacts, decode_segment, facts_of
+from engine.repo.segment import PackFacts, believable, decode_segment, facts_of
 from engine.repo.session import Purpose, Session, open_session, session_of
 from engine.repo.unlock import unlock
 from engine.store.base import Blob, BlobExists, NoSuchBlob, Store
@@ -273,12 +273,19 @@ class Repository:
         In the order of rule I4: condemnations, then segments, then the packs.
         """
         condemned = {pack for record in read_condemnations(self) for pack in record.packs}
-        stated = {facts.name: facts for facts in self.index_facts()}
-        sizes = {name: size for name, size in self.pack_sizes().items() if name not in condemned}
-        usable = [facts for name, facts in stated.items() if sizes.get(name) == facts.size]
-        unstated = [(name, size) for name, size in sizes.items() if name not in stated]
-        orphans = [facts for facts in self.concurrently(self._read_facts, unstated) if facts is not None]
-        return Index([*usable, *orphans]), orphans
+        return self._index_without(condemned)
+
+    def reading_index(self) -> Index:
+        """The index over all packs that can be read. Those that a collector has condemned are among them while they stand."""
+        return self._index_without(given_up(survey_condemnations(self)[0]))[0]
+
+    def _index_without(self, left_out: Collection[PackName]) -> tuple[Index, list[PackFacts]]:
+        stated = list(self.index_facts())
+        sizes = {name: size for name, size in self.pack_sizes().items() if name not in left_out}
+        believed = believable(stated, sizes)
+        others = [(name, size) for name, size in sizes.items() if name not in believed]
+        found = [facts for facts in self.concurrently(self._read_facts, others) if facts is not None]
+        return Index([*believed.values(), *found]), found
 
     def index_facts(self) -> Iterator[PackFacts]:
         """What all index segments state. A damaged segment is passed over: packs describe themselves."""
@@ -319,7 +326,7 @@ class Repository:
 
     def reader(self, index: Index | None = None) -> Reader:
         """A reader of maps and chunks, over the given index or the present one."""
-        return Reader(self.store, self.keyring, self.load_index()[0] if index is None else index)
+        return Reader(self.store, self.keyring, self.reading_index() if index is None else index)
 
     def open_sessions(self) -> set[str]:
         """The version ids of the sessions that have not ended. A session ends when its version exists, or its tombstone."""
@@ -330,7 +337,7 @@ class Repository:
 
     def status(self) -> RepositoryStatus:
         """Count what is there. Reads the listings, the index and the manifests."""
-        versions, index = self.versions(), self.load_index()[0]
+        versions, index = self.versions(), self.reading_index()
         packs, segments = self.pack_sizes(), list(self.store.list("index/"))
         return RepositoryStatus(
             url=self.url,

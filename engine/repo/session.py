@@ -27,7 +27,7 @@ from engine.repo.map import REFERENCE
 from engine.repo.naming import ObjectName
 from engine.repo.pack import ChunkId, Directory, PackBuilder, PackKind, PackName
 from engine.repo.seal import Entropy, Keyring
-from engine.repo.segment import ENTRY_LIMIT, PackFacts, encode_segment, facts_of
+from engine.repo.segment import PackFacts, encode_segment, facts_of, in_batches
 from engine.repo.upload import Uploads
 from engine.store.base import BlobExists, Buffer, Store, Unknown
 from engine.units import MIB
@@ -287,11 +287,7 @@ class Session:
         """State the facts about the packs sent so far, so that a later push finds them even if this one dies."""
         with self._lock:
             facts, self._facts = self._facts, []
-        while facts:
-            batch, entries = [], 0
-            while facts and entries + facts[-1].entries <= ENTRY_LIMIT:
-                entries += facts[-1].entries
-                batch.append(facts.pop())
+        for batch in in_batches(facts):
             name = self._grounds.entropy(16).hex()
             blob = encode_segment(name, batch, self._grounds.keyring, self._grounds.entropy)
             self._grounds.store.create(f"index/{name}", blob)
