@@ -21,7 +21,7 @@ from engine.repo.hurt import HURT_PREFIX, hurt_versions, losses_of
 from engine.repo.keyblob import KEYS_PREFIX, parse_key
 from engine.repo.manifest import Manifest
 from engine.repo.pack import PackName
-from engine.repo.repository import Repository
+from engine.repo.repository import Repository, Survey
 from engine.repo.sample import ALL, Sample
 from engine.repo.session import LEASE_SECONDS, open_record, session_of
 from engine.repo.tags import all_tags
@@ -85,13 +85,7 @@ def check(
     Nothing is written. Memory: 50 bytes for each chunk of the repository; with `read_data`, a pack for each worker.
     """
     survey = repository.survey()
-    problems = {
-        f"versions/{version}": Problem(Fault.MANIFEST, error.message) for version, error in survey.damaged.items()
-    }
-    problems.update(_check_tags(repository, survey.manifests))
-    problems.update(_check_keys(repository))
-    problems.update(_check_sessions(repository))
-    problems.update(_check_marks(repository))
+    problems = damaged_blobs(repository, survey)
     portion = None
     if read_data:
         total = sum(repository.pack_sizes().values())
@@ -113,6 +107,23 @@ def check(
         findings=tuple(findings_of(diagnosis, problems)),
         notes=tuple(_leftovers(repository, diagnosis)),
     )
+
+
+def damaged_blobs(repository: Repository, survey: Survey) -> dict[str, Problem]:
+    """What is wrong with the blobs that are neither packs nor about packs."""
+    hint = "`rokctl version forget --damaged` lets it go"
+    problems = {
+        f"versions/{version}": Problem(Fault.MANIFEST, f"{error.message}; {hint}")
+        for version, error in survey.damaged.items()
+    }
+    for found in (
+        _check_tags(repository, survey.manifests),
+        _check_keys(repository),
+        _check_sessions(repository),
+        _check_marks(repository),
+    ):
+        problems.update(found)
+    return problems
 
 
 def findings_of(diagnosis: Diagnosis, problems: dict[str, Problem]) -> Iterator[Finding]:

@@ -9,19 +9,22 @@ from engine.extent import Extent
 from engine.repo.manifest import FORGOTTEN
 from engine.repo.map import REGION
 from engine.repo.naming import ObjectName, parse_reference
-from engine.repo.pack import PackKind, parse_pack_key, read_directory
+from engine.repo.pack import PackKind
 from engine.store.memory import MemoryStore
-from engine.units import KIB, MIB
+from engine.units import MIB
 from tests.repositories import (
     CLOCK,
     content,
     findings,
+    flip,
     new_pool,
-    new_repository,
+    packs,
     push_snapshots,
     reopen,
+    restorable,
     restore,
     snapshot,
+    two_versions,
     write,
 )
 
@@ -31,46 +34,7 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(params=[False, pytest.param(True, marks=pytest.mark.slow)], ids=["clear", "encrypted"])
 def story(request):
     """A repository with two versions of one volume, and the pool they came from."""
-    pool, rnd = new_pool(), random.Random(3)
-    pool.create_volume("volume", 70 * MIB)
-    store = MemoryStore(CLOCK)
-    repository = new_repository(store, encrypted=request.param)
-    write(pool, "volume", (8 * MIB, rnd.randbytes(300 * KIB)), (66 * MIB, b"x" * 300 * KIB))
-    push_snapshots(repository, snapshot(pool, "a", "volume"))
-    write(pool, "volume", (8 * MIB, rnd.randbytes(64 * KIB)))
-    push_snapshots(repository, snapshot(pool, "b", "volume"))
-    return pool, store, repository
-
-
-def packs(store, repository, kind):
-    for blob in list(store.list("pack/")):
-        name = parse_pack_key(blob.key)
-        directory = read_directory(
-            name, blob.size, lambda o, n, key=blob.key: store.get_range(key, o, n), repository.keyring
-        )
-        if directory.kind is kind:
-            yield blob.key, directory
-
-
-def flip(store, key, position, mask=1):
-    body = bytearray(store.get(key))
-    body[position] ^= mask
-    store.put(key, body)
-
-
-def restorable(store, pool):
-    """Try every version; what comes back must be right. Returns how many could be restored in whole."""
-    repository, whole = reopen(store), 0
-    for manifest in repository.versions():
-        elsewhere = new_pool("elsewhere")
-        try:
-            restore(repository, manifest, elsewhere, "copy")
-        except Damaged:
-            continue
-        name = manifest.members[0].origin.snapshot
-        assert content(elsewhere, "copy") == content(pool, "volume", name), "a wrong byte was restored"
-        whole += 1
-    return whole
+    return two_versions(encrypted=request.param)
 
 
 def test_a_whole_repository_has_no_findings(story):

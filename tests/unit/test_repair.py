@@ -1,0 +1,253 @@
+"""What a repair saves, what it marks as lost, and what it never does: delete what can be read."""
+
+import pytest
+
+from engine.repo.condemnation import read_condemnations
+from engine.repo.hurt import hurt_versions, losses_of
+from engine.repo.index import Index
+from engine.repo.pack import PackKind
+from engine.repo.repair import Mend
+from engine.repo.segment import PackFacts, encode_segment
+from engine.units import KIB, MIB
+from tests.repositories import (
+    copy_of,
+    findings,
+    flip,
+    mend,
+    packs,
+    push_snapshots,
+    reopen,
+    restorable,
+    snapshot,
+    two_versions,
+    write,
+)
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def original():
+    return two_versions()
+
+
+@pytest.fixture
+def story(original):
+    pool, store, _ = original
+    copy = copy_of(store)
+    return pool, copy, reopen(copy)
+
+
+def keys(store, prefix=""):
+    return {blob.key for blob in store.list(prefix)}
+
+
+def damage_a_record(store, repository, number=0):
+    """Of the largest pack of chunks; gives its key, and how many records it has."""
+    key, directory = max(packs(store, repository, PackKind.CHUNKS), key=lambda pack: pack[1].size)
+    record = directory.records[number]
+    flip(store, key, record.offset + 20)
+    return key, len(directory.records)
+
+
+def test_of_a_whole_repository_nothing_is_touched(story):
+    _, store, repository = story
+    before = {key: store.get(key) for key in keys(store)}
+    steps, report = mend(repository, from_packs=True)
+    assert (steps, report.hurt, report.remaining) == ([], (), ())
+    assert {key: store.get(key) for key in keys(store)} == before
+
+
+def test_a_damaged_record_costs_its_chunk_alone(story):
+    pool, store, repository = story
+    key, records = damage_a_record(store, repository)
+    before = keys(store)
+
+    steps, report = mend(repository)
+
+    assert [mend for mend, _ in steps][:3] == [Mend.SAVED, Mend.STATED, Mend.CONDEMNED]
+    assert before <= keys(store), "nothing was deleted"
+    (record,) = read_condemnations(repository)
+    assert (record.damaged, [pack.key for pack in record.packs]) == (True, [key])
+    copied = sum(len(d.records) for _, d in packs(store, repository, PackKind.CHUNKS) if d.name.owner == record.name)
+    assert copied == records - 1
+    hurt = {one.version for one in report.hurt}
+    assert hurt == hurt_versions(repository) == {one.version for one in report.hurt}
+    assert restorable(store, pool) == 2 - len(hurt) < 2
+
+
+def test_what_is_lost_is_sent_again_by_the_next_push_and_then_nothing_is_hurt(story):
+    pool, store, repository = story
+    damage_a_record(store, repository)
+    mend(repository)
+    assert hurt_versions(repository)
+
+    report = push_snapshots(reopen(store, seed=5), [(pool, pool.snapshot("volume", "b"))])
+    steps, after = mend(reopen(store, seed=6))
+
+    assert report.new_chunks == 1, "no more than what was lost"
+    assert {mend for mend, _ in steps} == {Mend.LIFTED}
+    assert (after.hurt, hurt_versions(repository)) == ((), frozenset())
+    assert findings(repository) == ()
+    assert restorable(store, pool) == 3
+
+
+@pytest.mark.parametrize("kind", list(PackKind), ids=["chunks", "maps"])
+def test_a_pack_that_is_gone_costs_what_was_in_it_until_it_is_sent_again(story, kind):
+    pool, store, repository = story
+    for key, _ in list(packs(store, repository, kind)):
+        store.delete(key)
+
+    steps, report = mend(repository, read_data=False)
+
+    assert {mend for mend, _ in steps} == {Mend.MARKED}
+    assert {one.version for one in report.hurt} == hurt_versions(repository) != set()
+    assert {finding.code.value for finding in findings(repository)} == {"pack"}
+    push_snapshots(reopen(store, seed=5), [(pool, pool.snapshot("volume", "a"))])
+    push_snapshots(reopen(store, seed=6), [(pool, pool.snapshot("volume", "b"))])
+    assert mend(reopen(store, seed=7))[1].hurt == ()
+    assert restorable(store, pool) == 4
+
+
+def test_the_marks_say_which_extents_are_lost(story):
+    _, store, repository = story
+    damage_a_record(store, repository)
+    _, report = mend(repository)
+    for hurt in report.hurt:
+        assert losses_of(repository, hurt.version) == {hurt.member: hurt.extents}
+
+
+@pytest.mark.parametrize("keep", [0, 31, 100 * KIB])
+def test_of_a_truncated_pack_the_records_before_the_cut_are_saved(story, keep):
+    pool, store, repository = story
+    key, directory = max(packs(store, repository, PackKind.CHUNKS), key=lambda pack: pack[1].size)
+    whole = [record for record in directory.records if record.offset + record.length <= keep]
+    store.put(key, store.get(key)[:keep])
+
+    mend(repository, read_data=False)
+
+    (condemned,) = read_condemnations(repository)
+    saved = [d for _, d in packs(store, repository, PackKind.CHUNKS) if d.name.owner == condemned.name] if keep else []
+    assert sum(len(one.records) for one in saved) == len(whole)
+    assert restorable(store, pool) < 2
+
+
+def test_a_damaged_directory_costs_nothing_while_a_segment_names_the_pack(story):
+    pool, store, repository = story
+    for key, directory in list(packs(store, repository, PackKind.CHUNKS)):
+        flip(store, key, directory.size - 20)
+
+    _, report = mend(repository)
+
+    assert report.hurt == ()
+    assert restorable(store, pool) == 2
+    for blob in list(store.list("index/")):
+        store.delete(blob.key)
+    assert restorable(store, pool) == 2, "what was saved stands in packs that describe themselves"
+
+
+def test_damaged_segments_are_made_anew_from_the_packs(story):
+    pool, store, repository = story
+    damaged = keys(store, "index/")
+    for key in damaged:
+        flip(store, key, 50)
+
+    steps, report = mend(repository, read_data=False)
+
+    assert [mend for mend, _ in steps] == [Mend.STATED, *[Mend.REMOVED] * len(damaged)]
+    assert report.hurt == ()
+    assert not damaged & keys(store, "index/")
+    assert {facts.name.key for facts in repository.index_facts()} == keys(store, "pack/")
+    assert restorable(store, pool) == 2
+    assert mend(reopen(store, seed=9))[0] == []
+
+
+def test_lost_segments_are_made_anew_from_the_packs(story):
+    _, store, repository = story
+    for key in keys(store, "index/"):
+        store.delete(key)
+    assert [mend for mend, _ in mend(repository, read_data=False)[0]] == [Mend.STATED]
+    assert {facts.name.key for facts in repository.index_facts()} == keys(store, "pack/")
+
+
+def falsify(repository, facts):
+    """What a node that was taken over can do: facts of the right size that are not so."""
+    false = PackFacts(facts.name, facts.kind, facts.size, facts.prefixes[16:] + facts.prefixes[:16], facts.lengths)
+    name = repository.entropy(16).hex()
+    repository.store.create(f"index/{name}", encode_segment(name, [false], repository.keyring, repository.entropy))
+    return f"index/{name}"
+
+
+def test_facts_in_dispute_are_not_believed_and_the_false_ones_removed(story):
+    pool, store, repository = story
+    facts = max(repository.index_facts(), key=lambda facts: facts.entries)
+    false = falsify(repository, facts)
+
+    assert restorable(store, pool) == 2, "the pack itself is asked"
+    assert [(finding.blob, finding.code.value) for finding in findings(repository, read_data=False)] == [
+        (false, "facts")
+    ]
+    steps, report = mend(repository, read_data=False)
+
+    assert (Mend.REMOVED, false) in steps
+    assert false not in keys(store)
+    assert (report.hurt, findings(repository)) == ((), ())
+
+
+def test_false_facts_that_nobody_disputes_are_found_by_reading_and_made_anew_from_the_packs(story):
+    pool, store, repository = story
+    facts = max(repository.index_facts(), key=lambda facts: facts.entries)
+    for key in keys(store, "index/"):
+        store.delete(key)
+    false = falsify(repository, facts)
+    assert restorable(store, pool) < 2
+
+    (finding,) = findings(repository)
+    assert (finding.blob, finding.code.value) == (false, "facts")
+    assert finding.hurt, "the false facts hide what is in the pack"
+    _, report = mend(repository, from_packs=True, read_data=False)
+
+    assert report.hurt == ()
+    assert false not in keys(store)
+    assert restorable(store, pool) == 2
+    assert findings(repository) == ()
+
+
+def test_a_dry_run_says_the_same_steps_and_takes_none(story):
+    _, store, repository = story
+    damage_a_record(store, repository)
+    flip(store, min(keys(store, "index/")), 50)
+    before = {key: store.get(key) for key in keys(store)}
+
+    planned, report = mend(repository, dry_run=True)
+
+    assert {key: store.get(key) for key in keys(store)} == before
+    steps, done = mend(repository)
+    assert [mend for mend, _ in planned] == [mend for mend, _ in steps]
+    assert report.hurt == done.hurt
+
+
+def test_repairing_again_finds_nothing_to_do(story):
+    _, store, repository = story
+    damage_a_record(store, repository)
+    flip(store, min(keys(store, "index/")), 50)
+    mend(repository)
+    before = keys(store)
+
+    steps, report = mend(reopen(store, seed=8))
+
+    assert steps == []
+    assert report.hurt, "the loss is still said"
+    assert keys(store) == before
+
+
+def test_no_push_relies_on_a_pack_that_was_given_up(story):
+    pool, store, repository = story
+    key, _ = damage_a_record(store, repository)
+    mend(repository)
+    index: Index = repository.load_index()[0]
+    assert key not in {name.key for name in index.packs}
+    assert key not in {name.key for name in repository.reading_index().packs}
+    write(pool, "volume", (20 * MIB, b"z" * MIB))
+    push_snapshots(reopen(store, seed=5), snapshot(pool, "repair-c", "volume"))
+    assert restorable(store, pool) >= 1
