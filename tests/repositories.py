@@ -116,7 +116,7 @@ def restorable(store, pool):
     return whole
 
 
-def restore(repository, manifest, pool, volume, *, member=None, in_place=False):
+def restore(repository, manifest, pool, volume, *, member=None, in_place=False, around_damage=False):
     return restore_to_volume(
         repository,
         manifest,
@@ -124,7 +124,7 @@ def restore(repository, manifest, pool, volume, *, member=None, in_place=False):
         pool,
         volume,
         in_place=in_place,
-        options=RestoreOptions(workers=2),
+        options=RestoreOptions(workers=2, around_damage=around_damage),
         progress=Silent(),
     )
 

@@ -78,6 +78,10 @@ class Index:
         """True for the one caller who must store this chunk; False when it is stored, or someone else has claimed it."""
         return self._keys.find(prefix) is None and self._claims.take(prefix)
 
+    def reclaim(self, prefix: bytes) -> bool:
+        """True for the one caller who must store this chunk again, although some pack should hold it."""
+        return self._claims.take(prefix)
+
 
 class _Claims:
     """A set of prefixes that only grows: the newest in a Python set, the others in sorted runs of doubling sizes."""

@@ -81,9 +81,24 @@ class Reader:
         for number, page in enumerate(self.pages(root, size)):
             yield from self.regions(page, number, size)
 
+    def has_map(self, reference: bytes) -> bool:
+        """Can the map be read from some pack? Asks the packs, each time."""
+        try:
+            self._read_map(reference, "the map")
+        except Missing:
+            return False
+        return True
+
     def _map(self, reference: bytes, what: str) -> bytes:
-        if reference in self._maps:
-            return self._maps[reference]
+        if reference not in self._maps:
+            encoded = self._read_map(reference, what)
+            if self._maps_size + len(encoded) <= MAP_CACHE:
+                self._maps_size += len(encoded)
+                self._maps[reference] = encoded
+            return encoded
+        return self._maps[reference]
+
+    def _read_map(self, reference: bytes, what: str) -> bytes:
         problem = f"{what} is in no pack of the repository"
         for location in self._index.find_all(reference):
             try:
@@ -93,15 +108,9 @@ class Reader:
                 problem = f"{what} cannot be read from pack {location.pack}: {error.message}"
                 continue
             if blake3(encoded, key=self._map_key).digest(length=REFERENCE) == reference:
-                self._remember(reference, bytes(encoded))
                 return bytes(encoded)
             problem = f"{what} in pack {location.pack} is not what its id says"
         raise Missing(problem, hint="`rokctl repo check --read-data` shows what is hurt")
-
-    def _remember(self, reference: bytes, encoded: bytes) -> None:
-        if self._maps_size + len(encoded) <= MAP_CACHE:
-            self._maps_size += len(encoded)
-            self._maps[reference] = encoded
 
     def has(self, chunk: bytes) -> bool:
         """Does some pack hold the chunk? Its content is not looked at."""
@@ -112,20 +121,31 @@ class Reader:
 
         Raises Missing for a chunk that no pack gives.
         """
+        for entry, body in self.tries(entries, codec):
+            if isinstance(body, Missing):
+                raise body
+            yield entry, body
+
+    def tries(self, entries: Iterable[Entry], codec: Codec) -> Iterator[tuple[Entry, Buffer | Missing]]:
+        """The same, with the error in place of the content for a chunk that no pack gives: first those that none states."""
         wanted = []
         for entry in entries:
             location = self._index.find(entry.chunk)
-            if location is None:
-                raise Missing(
+            if location is not None:
+                wanted.append(_Wanted(location, entry))
+                continue
+            yield (
+                entry,
+                Missing(
                     f"chunk {entry.chunk.hex()} is in no pack of the repository",
                     hint="`rokctl repo check` shows which versions are hurt",
-                )
-            wanted.append(_Wanted(location, entry))
+                ),
+            )
         wanted.sort(key=lambda one: (one.location.pack, one.location.offset))
         for span in _spans(wanted):
             yield from self._read_span(span, codec)
 
-    def _read_span(self, span: Sequence[_Wanted], codec: Codec) -> Iterator[tuple[Entry, Buffer]]:
+    def _read_span(self, span: Sequence[_Wanted], codec: Codec) -> Iterator[tuple[Entry, Buffer | Missing]]:
         first, last = span[0].location, span[-1].location
         length = last.offset + last.length - first.offset
         try:
@@ -136,7 +156,7 @@ class Reader:
             at = one.location.offset - first.offset
             yield one.entry, self._open(one, sealed[at : at + one.location.length], codec)
 
-    def _open(self, one: _Wanted, sealed: memoryview, codec: Codec) -> Buffer:
+    def _open(self, one: _Wanted, sealed: memoryview, codec: Codec) -> Buffer | Missing:
         try:
             return self._verified(one.location, one.entry, sealed, codec)
         except Damaged as first:
@@ -148,10 +168,10 @@ class Reader:
                     return self._verified(other, one.entry, memoryview(again), codec)
                 except (NoSuchBlob, Damaged):
                     continue
-            raise Missing(
+            return Missing(
                 f"chunk {one.entry.chunk.hex()} in pack {one.location.pack} cannot be read: {first.message}",
                 hint="`rokctl repo check --read-data` shows which versions are hurt",
-            ) from first
+            )
 
     def _verified(self, location: Location, entry: Entry, sealed: memoryview, codec: Codec) -> Buffer:
         if len(sealed) != location.length:

@@ -26,6 +26,7 @@ from engine.repo.manifest import BROKEN, FORGOTTEN, Manifest, seal_manifest
 from engine.repo.map import REFERENCE
 from engine.repo.naming import ObjectName
 from engine.repo.pack import ChunkId, Directory, PackBuilder, PackKind, PackName
+from engine.repo.reader import Reader
 from engine.repo.seal import Entropy, Keyring
 from engine.repo.segment import PackFacts, encode_segment, facts_of, in_batches
 from engine.repo.upload import Uploads
@@ -129,6 +130,7 @@ class Session:
         self.version = grounds.entropy(16).hex()
         self.base: Manifest | None = None
         self.index = Index([])
+        self._reader = Reader(grounds.store, grounds.keyring, self.index)
         self.opened: datetime = grounds.clock.now()
         self.stored = 0  # bytes sent, all blobs counted
         self._threads, self._buffers = threads, writers + threads + 1
@@ -153,6 +155,7 @@ class Session:
             with suppress(NotFound):  # forgotten meanwhile: then there is no base, and every chunk is looked up
                 self.base = self._grounds.manifest(self._purpose.base)  # seen committed after our record stands: I7
         self.index, self._facts = self._grounds.load_index()
+        self._reader = Reader(store, self._grounds.keyring, self.index)
         self._uploads = Uploads(self._send, threads=self._threads, buffers=self._buffers, size=PACK_TARGET)
 
     def _write_record(self) -> str:
@@ -181,16 +184,25 @@ class Session:
         return PackWriter(self, PackKind.CHUNKS)
 
     def put_map(self, encoded: bytes | None) -> bytes:
-        """Store a map unless the repository has it, and give its reference; None, all zeros, needs no map."""
+        """Store a map unless the repository has it, and give its reference; None, all zeros, needs no map.
+
+        Without a base, having it means that it can be read: so a push that reads everything mends every map that it needs.
+        """
         if encoded is None:
             return bytes(REFERENCE)
         chunk = ChunkId(blake3(encoded, key=self._map_key).digest())
-        if self.index.claim(chunk[:REFERENCE]):
+        if self.index.claim(chunk[:REFERENCE]) or self._must_replace(chunk[:REFERENCE]):
             with self._map_lock:
                 if self._maps is None:
                     self._maps = PackWriter(self, PackKind.MAPS)
                 self._maps.add(chunk, encoded, raw=True, blocks=0)
         return chunk[:REFERENCE]
+
+    def _must_replace(self, reference: bytes) -> bool:
+        """Is the map that the repository should have unreadable, and this the first to find out?"""
+        if self.base is not None or self.index.find(reference) is None or self._reader.has_map(reference):
+            return False
+        return self.index.reclaim(reference)
 
     def keep_alive(self) -> None:
         """To be called every few seconds: write the next record of the session in time. Raises Failed when it was too late."""
