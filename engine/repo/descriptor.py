@@ -16,12 +16,20 @@ from engine.units import KIB
 
 DESCRIPTOR_KEY: Final = "repository"
 FORMAT: Final = 1
+REBUILD_HINT: Final = (
+    "nothing else was looked at; put the blob 'repository' back from a copy of the store, or, if the repository is "
+    "encrypted, rebuild it with `rokctl repo repair --from-paper FILE`, by the page that `rokctl repo key export` printed"
+)
 
 _PROGRAM: Final = "rokctl"
 _ENCRYPTIONS: Final = ("aes-256-gcm", "none")
 _CHUNKING: Final = {"rule": "g3", "block": BLOCK, "region": REGION}
 _SIZE_LIMIT: Final = 64 * KIB
 _MASTER: Final = 32
+
+
+class NotOurs(Refused):
+    """What is stored is no descriptor of this program."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,13 +60,13 @@ def make_descriptor(repository_id: str, created: datetime, keyring: Keyring) -> 
 
 
 def parse_descriptor(blob: bytes, url: str) -> Descriptor:
-    """Read the blob `repository`. Raises Refused when it is of another program or a newer format, Damaged when it is broken."""
+    """Read the blob `repository`. Raises NotOurs when it is of another program, Refused when of a newer format, Damaged."""
     try:
         document = parse_object(blob, "the descriptor") if len(blob) <= _SIZE_LIMIT else {}
     except Damaged:
         document = {}
     if document.get("program") != _PROGRAM:
-        raise Refused(f"what is stored at {url} is not a rokctl repository", hint="check the URL; nothing was changed")
+        raise NotOurs(f"what is stored at {url} is not a rokctl repository", hint="check the URL; nothing was changed")
     number = document.get("format")
     if not isinstance(number, int) or number > FORMAT:
         raise Refused(
@@ -67,12 +75,14 @@ def parse_descriptor(blob: bytes, url: str) -> Descriptor:
         )
     encryption, chunking = document.get("encryption"), document.get("chunking")
     if encryption not in _ENCRYPTIONS or chunking != _CHUNKING:
-        raise Damaged(f"the descriptor of {url} asks for encryption {encryption!r} and chunking {chunking!r}")
+        raise Damaged(
+            f"the descriptor of {url} asks for encryption {encryption!r} and chunking {chunking!r}", hint=REBUILD_HINT
+        )
     try:
         created = datetime.fromisoformat(document["created"])
         repository_id = bytes.fromhex(document["id"]).hex()
     except (KeyError, TypeError, ValueError):
-        raise Damaged(f"the descriptor of {url} lacks its id or time of creation") from None
+        raise Damaged(f"the descriptor of {url} lacks its id or time of creation", hint=REBUILD_HINT) from None
     return Descriptor(repository_id, number, created, encryption == _ENCRYPTIONS[0], document)
 
 
@@ -87,7 +97,7 @@ def check_seal(descriptor: Descriptor, keyring: Keyring, url: str) -> None:
     ):
         raise Damaged(
             f"the descriptor of {url} is not what was written when the repository was created",
-            hint="restore the blob 'repository' from a copy of the store",
+            hint=REBUILD_HINT,
         )
 
 
