@@ -1,24 +1,33 @@
-"""`rokctl repo`: make a repository, look at it, check and repair it; its keys are in rokctl/key.py."""
+"""`rokctl repo`: make a repository, look at it, check, repair, collect and copy it; its keys are in rokctl/key.py."""
 
-from collections import Counter
 from dataclasses import fields
+from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, TypeVar
 
 import typer
 
-from engine.errors import Damaged, DoneInPart
-from engine.units import format_size
+from engine.errors import Refused
 from rokctl import key
-from rokctl.options import DryRunOption, command, noun, optional_value
-from rokctl.render import Amount, plain, print_line
-from rokctl.wiring import Session
+from rokctl.collect import GraceOption, ShareOption, keep_tombstones, marks_store, report_collection
+from rokctl.copy import CopyFlags, copy_versions
+from rokctl.options import CompressionOption, ReadLimitOption, UploadLimitOption, command, noun, optional_value
+from rokctl.render import Amount
+from rokctl.repair import (
+    DryRunOption,
+    FromPacksOption,
+    FromPaperOption,
+    ReadDataOption,
+    rebuild_lost_descriptor,
+    report_check,
+    report_repair,
+    report_step,
+    sample_of,
+)
+from rokctl.space import show_growth, show_space
+from rokctl.wiring import Session, settings
 
-if TYPE_CHECKING:
-    from engine.repo.check import CheckReport, Finding
-    from engine.repo.diagnosis import Hurt
-    from engine.repo.repair import RepairReport, Step
-    from engine.repo.sample import Sample
+Choice = TypeVar("Choice", bound=Enum)
 
 app = noun("The repository: where versions live.")
 app.add_typer(key.app, name="key")
@@ -43,8 +52,45 @@ def init(
 
 
 @command(app, "info")
-def info(session: Session) -> None:
-    """Show what a repository holds."""
+def info(
+    session: Session,
+    space: Annotated[
+        bool, typer.Option("--space", help="Show what each object takes; reads the maps of all versions.")
+    ] = False,
+    by: Annotated[
+        str | None, typer.Option("--by", metavar="GROUP", help="With --space: by object, or by bucket.")
+    ] = None,
+    growth: Annotated[
+        str | None, typer.Option("--growth", metavar="PERIOD", help="Show what was sent by day, week, month or year.")
+    ] = None,
+) -> None:
+    """Show what a repository holds, where its space goes, or how it grew."""
+    if space and growth is not None:
+        raise Refused("--space and --growth are different tables", hint="ask for one of them")
+    if by is not None and not space:
+        raise Refused("--by means something for --space alone", hint="say --space --by bucket, or leave --by out")
+    if space:
+        from engine.ops.space import Grouping
+
+        show_space(session, _one_of(Grouping, "--by", by or "object"))
+    elif growth is not None:
+        from engine.ops.growth import Period
+
+        show_growth(session, _one_of(Period, "--growth", growth))
+    else:
+        _show_status(session)
+
+
+def _one_of(kind: type[Choice], option: str, word: str) -> Choice:
+    """The member of an enum that a word means. Raises Refused."""
+    try:
+        return kind(word)
+    except ValueError:
+        words = " or ".join(str(member.value) for member in kind)
+        raise Refused(f"{word!r} means nothing for {option}", hint=f"say {words}") from None
+
+
+def _show_status(session: Session) -> None:
     with session.repository() as repository:
         status = repository.status()
     lines = {entry.name: getattr(status, entry.name) for entry in fields(status)}
@@ -56,16 +102,6 @@ def _amount(name: str, value: object) -> object:
     return Amount(value) if isinstance(value, int) and name.endswith(("size", "bytes", "stored", "data")) else value
 
 
-ReadDataOption = Annotated[
-    str | None,
-    typer.Option(
-        "--read-data",
-        metavar="[SAMPLE]",
-        help="Read packs, and verify each chunk against its id: all, or 5%, 10GiB, 3/20. Stands last, or with =.",
-    ),
-]
-
-
 @command(app, "check", cls=optional_value("--read-data"))
 def check(session: Session, read_data: ReadDataOption = None) -> None:
     """Check that every version can be restored."""
@@ -74,30 +110,15 @@ def check(session: Session, read_data: ReadDataOption = None) -> None:
     sample = sample_of(read_data)
     with session.repository() as repository, session.progress() as progress:
         report = check_repository(repository, read_data=sample or False, progress=progress)
-    _report(session, report)
-    if report.findings:
-        hurt = {(hurt.object, hurt.version) for finding in report.findings for hurt in finding.hurt}
-        names = ", ".join(sorted(f"{name}@{version}" for name, version in hurt)) or "no version"
-        raise Damaged(
-            f"{len(report.findings)} blobs are damaged; hurt: {names}",
-            hint="`rokctl repo repair` saves what can be read; then push the snapshots again that are still on a node; "
-            "versions not named here are whole",
-        )
+    report_check(session, report)
 
 
 @command(app, "repair", cls=optional_value("--read-data"))
 def repair(
     session: Session,
-    from_packs: Annotated[
-        bool, typer.Option("--from-packs", help="Read every pack's own directory, and hold the index against it.")
-    ] = False,
+    from_packs: FromPacksOption = False,
     read_data: ReadDataOption = None,
-    from_paper: Annotated[
-        Path | None,
-        typer.Option(
-            "--from-paper", metavar="FILE", help="Rebuild a lost descriptor by the paper copy, typed in a file."
-        ),
-    ] = None,
+    from_paper: FromPaperOption = None,
     dry_run: DryRunOption = False,
 ) -> None:
     """Mend what can be mended, save what can be read, and mark the versions that lost something."""
@@ -105,7 +126,7 @@ def repair(
 
     sample = sample_of(read_data)
     if from_paper is not None:
-        _rebuild_descriptor(session, from_paper, dry_run=dry_run)
+        rebuild_lost_descriptor(session, from_paper, dry_run=dry_run)
     with session.repository(paper=from_paper) as repository, session.progress() as progress:
         report = repair_repository(
             repository,
@@ -113,90 +134,54 @@ def repair(
             read_data=sample or False,
             dry_run=dry_run,
             progress=progress,
-            listen=lambda step: _report_step(session, step, dry_run=dry_run),
+            listen=lambda step: report_step(session, step, dry_run=dry_run),
         )
-    _report_repair(session, report, dry_run=dry_run)
+    report_repair(session, report, dry_run=dry_run)
 
 
-def _report_step(session: Session, step: "Step", *, dry_run: bool) -> None:
-    kind = "would" if dry_run else "outcome"
-    sentence = f"{step.blob}: {'would be ' if dry_run else ''}{step.mend.value}: {step.detail}"
-    session.output.result(sentence, {kind: step.mend, "blob": step.blob, "detail": step.detail})
+@command(app, "gc")
+def gc(
+    session: Session,
+    grace: GraceOption = None,
+    repack_below: ShareOption = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")] = False,
+) -> None:
+    """Collect what no version needs any more: condemn it, and delete what was condemned before."""
+    from engine.repo.collect import CollectOptions, collect
 
-
-def _report_repair(session: Session, report: "RepairReport", *, dry_run: bool) -> None:
-    output = session.output
-    if output.as_json:
-        for finding in report.remaining:
-            output.result("", plain(finding))
-        output.result("", {**plain(report), "remaining": len(report.remaining)})
-    else:
-        for finding in report.remaining:
-            _print_finding(finding)
-        for hurt in report.hurt:
-            _print_hurt(hurt)
-    if not report.hurt and not report.remaining:
-        if not output.as_json:
-            output.result(f"{report.steps} steps {'would be ' if dry_run else ''}taken, and nothing is lost", report)
-        return
-    if report.hurt:
-        names = ", ".join(sorted({f"{hurt.object}@{hurt.version}" for hurt in report.hurt}))
-        raise DoneInPart(
-            f"some content is lost; hurt: {names}",
-            hint="push the snapshots again that are still on a node, and repair once more; "
-            "`rokctl restore --around-damage` gives the rest",
+    with session.repository() as repository, session.progress() as progress:
+        options = CollectOptions(
+            **settings(grace=grace, live_share=repack_below),
+            keep_tombstones=keep_tombstones(repository.url),
+            dry_run=dry_run,
         )
-    raise DoneInPart(f"{len(report.remaining)} blobs take another command", hint="it is said beside each of them")
+        report = collect(repository, options, progress=progress, cache=marks_store(session, repository))
+    report_collection(session, report)
 
 
-def _rebuild_descriptor(session: Session, paper: Path, *, dry_run: bool) -> None:
-    from engine.repo.rebuild import rebuild_descriptor
-    from rokctl.secret import read_paper
-
-    key = read_paper(paper)
-    with session.store() as store:
-        rebuilt = rebuild_descriptor(store, key, clock=session.world.clock, dry_run=dry_run)
-    if rebuilt:
-        kind, words = ("would", "would be rebuilt") if dry_run else ("outcome", "rebuilt")
-        record = {kind: "rebuilt", "blob": "repository", "detail": f"the descriptor of repository {key.repository_id}"}
-        session.output.result(f"repository: {words}: the descriptor of repository {key.repository_id}", record)
-        if dry_run:
-            raise DoneInPart("what else is damaged shows when the descriptor stands", hint="run it without --dry-run")
-
-
-def sample_of(read_data: str | None) -> "Sample | None":
-    """What `--read-data` asks for. Raises Refused."""
-    from engine.repo.sample import ALL, parse_sample
-
-    return None if read_data is None else parse_sample(read_data) if read_data else ALL
-
-
-def _report(session: Session, report: "CheckReport") -> None:
-    output = session.output
-    if output.as_json:
-        for finding in report.findings:
-            output.result("", plain(finding))
-        for note in report.notes:
-            output.result("", plain(note))
-        output.result("", {**plain(report), "findings": len(report.findings), "notes": len(report.notes)})
-        return
-    for finding in report.findings:
-        _print_finding(finding)
-    for leftover, count in Counter(note.leftover for note in report.notes).items():
-        remark = next(note.remark for note in report.notes if note.leftover is leftover)
-        output.talk(f"left over: {leftover.value}, {count} of them: {remark}")
-    if not report.findings:
-        counts = f"{report.versions} versions, {report.packs} packs, {report.chunks} chunks"
-        read = f", {format_size(report.bytes_read)} read, part {report.part}" if report.part else ""
-        output.result(f"{counts}{read}: no damage", report)
-
-
-def _print_finding(finding: "Finding") -> None:
-    print_line(f"{finding.blob}: {finding.code.value}: {finding.problem}")
-    for hurt in finding.hurt:
-        _print_hurt(hurt)
-
-
-def _print_hurt(hurt: "Hurt") -> None:
-    extents = ", ".join(f"{extent.start}+{extent.length}" for extent in hurt.extents)
-    print_line(f"  hurts {hurt.object}@{hurt.version}, member {hurt.member}, bytes {extents}")
+@command(app, "copy")
+def copy(
+    session: Session,
+    reference: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[BUCKET[/OBJECT[@VERSION]]]", help="Only these buckets, objects or versions; without any, all."
+        ),
+    ] = None,
+    to: Annotated[str | None, typer.Option("--to", metavar="URL", help="The repository to copy to.")] = None,
+    to_password_file: Annotated[
+        Path | None, typer.Option("--to-password-file", metavar="FILE", help="The file that holds its passphrase.")
+    ] = None,
+    to_key_file: Annotated[
+        Path | None, typer.Option("--to-key-file", metavar="FILE", help="The key file that opens it.")
+    ] = None,
+    compression: CompressionOption = None,
+    limit_read: ReadLimitOption = None,
+    limit_upload: UploadLimitOption = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say which versions would be copied, and copy nothing.")
+    ] = False,
+) -> None:
+    """Copy versions to another repository: only what is missing there."""
+    flags = CopyFlags(to, to_password_file, to_key_file, compression, limit_read, limit_upload, dry_run)
+    copy_versions(session, reference or (), flags)

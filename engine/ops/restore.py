@@ -34,6 +34,7 @@ class RestoreOptions:
     """How to restore. More workers than cores pay where the store answers slowly; each takes 3 MiB of memory.
 
     `around_damage`: what is lost is left as zeros and reported, where else it would be an error.
+    With 0 of them the calling thread does it all.
     """
 
     workers: int = min(2 * (os.cpu_count() or 1), 16)
@@ -190,10 +191,10 @@ def _write(
     losses: list[Extent] | None,
     progress: Progress,
 ) -> tuple[int, int]:
-    crew = [_Writer(reader, target, member.size, losses, progress) for _ in range(options.workers)]
+    crew = [_Writer(reader, target, member.size, losses, progress) for _ in range(max(1, options.workers))]
     progress.begin("restoring", member.data)
     try:
-        employ(crew, tasks)
+        employ(crew, tasks, inline=options.workers == 0)
     finally:
         progress.end()
     return sum(worker.written for worker in crew), sum(worker.discarded for worker in crew)

@@ -83,6 +83,7 @@ def check(
     too, or of all.
 
     Nothing is written. Memory: 50 bytes for each chunk of the repository; with `read_data`, a pack for each worker.
+    With 0 workers the calling thread does it all.
     """
     survey = repository.survey()
     problems = damaged_blobs(repository, survey)

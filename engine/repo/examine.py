@@ -84,9 +84,12 @@ def examine(
     progress: Progress,
     workers: int,
 ) -> Examined:
-    """Look at packs: of each its size, what is believed of it, and how closely. Memory: a pack for each worker."""
-    crew = [_Examiner(repository, progress) for _ in range(workers)]
-    employ(crew, tasks.items())
+    """Look at packs: of each its size, what is believed of it, and how closely. Memory: a pack for each worker.
+
+    With 0 workers the calling thread does it all.
+    """
+    crew = [_Examiner(repository, progress) for _ in range(max(1, workers))]
+    employ(crew, tasks.items(), inline=workers == 0)
     found = Examined()
     for worker in crew:
         found.include(worker.found)

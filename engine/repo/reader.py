@@ -62,19 +62,19 @@ class Reader:
     def pages(self, root: bytes, size: int) -> list[bytes]:
         """The references of the pages of a volume of `size` bytes."""
         count = page_count(size)
-        return [ZEROS] * count if root == ZEROS else decode_top(self._map(root, "the top map"), count)
+        return [ZEROS] * count if root == ZEROS else decode_top(self.encoded_map(root, "the top map"), count)
 
     def regions(self, page: bytes, number: int, size: int) -> list[bytes]:
         """The references of the regions of page `number`."""
         count = page_regions(size, number)
-        return [ZEROS] * count if page == ZEROS else decode_page(self._map(page, f"map page {number}"), count)
+        return [ZEROS] * count if page == ZEROS else decode_page(self.encoded_map(page, f"map page {number}"), count)
 
     def region(self, reference: bytes, number: int, size: int) -> list[Entry]:
         """The entries of region `number`."""
         blocks = region_blocks(size, number)
         if reference == ZEROS:
             return hole_region(blocks)
-        return decode_region(self._map(reference, f"the map of region {number}"), blocks)
+        return decode_region(self.encoded_map(reference, f"the map of region {number}"), blocks)
 
     def all_regions(self, root: bytes, size: int) -> Iterator[bytes]:
         """The references of all regions of a volume, in order."""
@@ -84,12 +84,13 @@ class Reader:
     def has_map(self, reference: bytes) -> bool:
         """Can the map be read from some pack? Asks the packs, each time."""
         try:
-            self._read_map(reference, "the map")
+            self._read_map(reference, "a map")
         except Missing:
             return False
         return True
 
-    def _map(self, reference: bytes, what: str) -> bytes:
+    def encoded_map(self, reference: bytes, what: str = "a map") -> bytes:
+        """A map as it is stored. Raises Missing, naming it as `what`."""
         if reference not in self._maps:
             encoded = self._read_map(reference, what)
             if self._maps_size + len(encoded) <= MAP_CACHE:
