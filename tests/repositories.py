@@ -78,9 +78,9 @@ def two_versions(*, encrypted=False):
     pool.create_volume("volume", 70 * MIB)
     repository = new_repository(store, encrypted=encrypted)
     write(pool, "volume", (8 * MIB, rnd.randbytes(300 * KIB)), (66 * MIB, b"x" * 300 * KIB))
-    push_snapshots(repository, snapshot(pool, "a", "volume"))
+    push_snapshots(repository, snapshot(pool, "a", "volume"), workers=1)  # in one pack
     write(pool, "volume", (8 * MIB, rnd.randbytes(64 * KIB)))
-    push_snapshots(repository, snapshot(pool, "b", "volume"))
+    push_snapshots(repository, snapshot(pool, "b", "volume"), workers=1)
     return pool, store, repository
 
 
@@ -116,7 +116,7 @@ def restorable(store, pool):
     return whole
 
 
-def restore(repository, manifest, pool, volume, *, member=None, in_place=False, around_damage=False):
+def restore(repository, manifest, pool, volume, *, member=None, in_place=False, around_damage=False, workers=2):
     return restore_to_volume(
         repository,
         manifest,
@@ -124,7 +124,7 @@ def restore(repository, manifest, pool, volume, *, member=None, in_place=False, 
         pool,
         volume,
         in_place=in_place,
-        options=RestoreOptions(workers=2, around_damage=around_damage),
+        options=RestoreOptions(workers=workers, around_damage=around_damage),
         progress=Silent(),
     )
 
@@ -142,8 +142,8 @@ def content(pool, volume, name=None, *, size=None):
     return hasher.digest()
 
 
-def findings(repository, *, read_data=True):
-    return check(repository, read_data=read_data, progress=Silent()).findings
+def findings(repository, *, read_data=True, workers=2):
+    return check(repository, read_data=read_data, progress=Silent(), workers=workers).findings
 
 
 def mend(repository, *, from_packs=False, read_data=True, dry_run=False):

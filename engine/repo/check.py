@@ -14,7 +14,7 @@ from typing import Final
 
 from engine.errors import Damaged, Refused
 from engine.progress import Progress
-from engine.repo.condemnation import GC_PREFIX, given_up
+from engine.repo.condemnation import GC_PREFIX, S0_PREFIX, given_up, open_awaited
 from engine.repo.diagnosis import Contents, Diagnosis, Hurt, diagnose
 from engine.repo.examine import Depth, Fault, Problem
 from engine.repo.hurt import HURT_PREFIX, hurt_versions, losses_of
@@ -121,6 +121,7 @@ def damaged_blobs(repository: Repository, survey: Survey) -> dict[str, Problem]:
         _check_tags(repository, survey.manifests),
         _check_keys(repository),
         _check_sessions(repository),
+        _check_awaited(repository),
         _check_marks(repository),
     ):
         problems.update(found)
@@ -163,6 +164,13 @@ def _check_sessions(repository: Repository) -> Iterator[tuple[str, Problem]]:
             open_record(blob.key.removeprefix("pending/"), repository.store.get(blob.key), repository.keyring)
 
     yield from _unreadable(repository, "pending/", Fault.SESSION, read)
+
+
+def _check_awaited(repository: Repository) -> Iterator[tuple[str, Problem]]:
+    def read(blob: Blob) -> None:
+        open_awaited(blob.key.removeprefix(S0_PREFIX), repository.store.get(blob.key), repository.keyring)
+
+    yield from _unreadable(repository, S0_PREFIX, Fault.CONDEMNATION, read)
 
 
 def _check_marks(repository: Repository) -> Iterator[tuple[str, Problem]]:

@@ -12,7 +12,6 @@ from engine.repo.map import BLOCK, REGION
 from engine.repo.pack import PackKind
 from engine.units import KIB, MIB
 from tests.repositories import (
-    copy_of,
     findings,
     flip,
     mend,
@@ -34,16 +33,9 @@ TEXT = Extent(66 * MIB, 300 * KIB)  # the same in both versions
 AROUND = RestoreOptions(workers=2, around_damage=True)
 
 
-@pytest.fixture(scope="module")
-def original():
-    return two_versions()
-
-
 @pytest.fixture
-def story(original):
-    pool, store, _ = original
-    copy = copy_of(store)
-    return pool, copy, reopen(copy)
+def story():
+    return two_versions()
 
 
 def damage(store, repository, kind, names):
@@ -102,33 +94,33 @@ def test_a_hurt_version_is_refused_before_anything_is_touched(story):
 LEVELS = ["chunk", "region", "page", "top"]
 
 
-@pytest.fixture(params=LEVELS)
+@pytest.fixture(params=[*LEVELS, "repaired chunk", "repaired top"])
 def hurt(story, request):
     """The newest version has lost a chunk of the text, the map of its region, or one above; and which extents that costs."""
     pool, store, repository = story
     manifest = repository.versions()[-1]
     top, pages, regions, chunks = references(repository, manifest)
-    if request.param == "chunk":
+    level = request.param.split()[-1]
+    if level == "chunk":
         start = max(chunks)
         damage(store, repository, PackKind.CHUNKS, {chunks[start]})
         lost = {Extent(start, TEXT.end - start)}
     else:
-        lost_map = {"region": regions[1], "page": pages[0], "top": top}[request.param]
+        lost_map = {"region": regions[1], "page": pages[0], "top": top}[level]
         damage(store, repository, PackKind.MAPS, {lost_map})
-        lost = {Extent(REGION, SIZE - REGION) if request.param == "region" else Extent(0, SIZE)}
+        lost = {Extent(REGION, SIZE - REGION) if level == "region" else Extent(0, SIZE)}
+    if level != request.param:
+        mend(reopen(store, seed=3))
     return pool, store, manifest, lost
 
 
-@pytest.mark.parametrize("repaired", [False, True], ids=["found on the way", "repaired"])
-def test_around_damage_all_but_what_is_lost_comes_back_and_that_is_zeros(hurt, repaired, tmp_path):
+def test_around_damage_all_but_what_is_lost_comes_back_and_that_is_zeros(hurt, tmp_path):
     pool, store, manifest, lost = hurt
-    if repaired:
-        mend(reopen(store, seed=3))
     expected = with_zeros(bytes_of(pool, "b"), lost)
     repository, elsewhere, stream = reopen(store), new_pool("elsewhere"), io.BytesIO()
     member = manifest.members[0]
     elsewhere.create_volume("full", SIZE)
-    write(elsewhere, "full", (0, b"\xff" * SIZE))
+    write(elsewhere, "full", *((start, b"\xff" * MIB) for start in range(0, SIZE, 2 * MIB)))
 
     reports = [
         restore(repository, manifest, elsewhere, "new", around_damage=True),

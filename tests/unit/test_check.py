@@ -31,16 +31,9 @@ from tests.repositories import (
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture(scope="module")
-def original():
-    return two_versions()
-
-
 @pytest.fixture
-def story(original):
-    pool, store, _ = original
-    copy = copy_of(store)
-    return pool, copy, reopen(copy)
+def story():
+    return two_versions()
 
 
 class Interrupted:
@@ -113,15 +106,12 @@ def test_a_push_that_commits_meanwhile_is_no_damage(story):
     pool, store, _ = story
     write(pool, "volume", (30 * 2**20, b"new" * 100_000))
     taken = snapshot(pool, "during-a-check", "volume")
-    try:
-        calls = Interrupted(copy_of(store), 0, None)
-        check(reopen(calls), read_data=True, progress=Silent(), workers=1)
-        for number in range(1, calls.calls + 1, 3):
-            disturbed = Interrupted(copy_of(store), number, lambda store: push_snapshots(reopen(store, seed=41), taken))
-            report = check(reopen(disturbed), read_data=True, progress=Silent(), workers=1)
-            assert report.findings == (), f"before call {number}"
-    finally:
-        pool.remove_snapshot("volume", "during-a-check")
+    calls = Interrupted(copy_of(store), 0, None)
+    check(reopen(calls), read_data=True, progress=Silent(), workers=1)
+    for number in range(1, calls.calls + 1, 3):
+        disturbed = Interrupted(copy_of(store), number, lambda store: push_snapshots(reopen(store, seed=41), taken))
+        report = check(reopen(disturbed), read_data=True, progress=Silent(), workers=1)
+        assert report.findings == (), f"before call {number}"
 
 
 def leftovers(repository):

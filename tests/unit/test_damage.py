@@ -1,10 +1,8 @@
 """Whatever is damaged, check finds it and says what it costs, and no restore ever gives other bytes for good."""
 
-import random
-
 import pytest
 
-from engine.errors import Damaged, NotFound, RokError
+from engine.errors import Damaged, NotFound
 from engine.extent import Extent
 from engine.repo.manifest import FORGOTTEN
 from engine.repo.map import REGION
@@ -151,38 +149,6 @@ def test_a_manifest_moved_to_another_name_is_refused(story):
     store.put(f"versions/{second.version}", store.get(f"versions/{first.version}"))
 
     assert [finding.blob for finding in findings(repository)] == [f"versions/{second.version}"]
-
-
-@pytest.mark.slow
-def test_every_flipped_byte_of_small_blobs_is_found(story):
-    """Bit rot: each byte of each small blob in turn, and a sample of those of the packs."""
-    _, store, repository = story
-    rnd = random.Random(11)
-    for blob in list(store.list("")):
-        if not blob.key.startswith(("versions/", "index/", "pack/")):
-            continue
-        for position in range(blob.size) if blob.size < 1500 else rnd.sample(range(blob.size - 4), 12):
-            whole = store.get(blob.key)
-            flip(store, blob.key, position, 1 << rnd.randrange(8))
-            meaningless = blob.key.startswith("pack/") and position >= blob.size - 4
-            assert findings(repository) or meaningless, f"byte {position} of {blob.key}"
-            store.put(blob.key, whole)
-    assert findings(reopen(store)) == ()
-
-
-@pytest.mark.slow
-def test_a_damaged_descriptor_or_key_opens_nothing(story):
-    _, store, _ = story
-    rnd = random.Random(12)
-    for blob in list(store.list("")):
-        if not blob.key.startswith(("repository", "keys/")):
-            continue
-        whole = store.get(blob.key)
-        for position in rnd.sample(range(blob.size), 40):
-            flip(store, blob.key, position, 1 << rnd.randrange(8))
-            with pytest.raises(RokError):
-                reopen(store)
-            store.put(blob.key, whole)
 
 
 def test_a_copy_in_another_pack_stands_in_for_a_damaged_record(story):

@@ -10,7 +10,6 @@ from engine.repo.repair import Mend
 from engine.repo.segment import PackFacts, encode_segment
 from engine.units import KIB, MIB
 from tests.repositories import (
-    copy_of,
     findings,
     flip,
     mend,
@@ -26,16 +25,9 @@ from tests.repositories import (
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture(scope="module")
-def original():
-    return two_versions()
-
-
 @pytest.fixture
-def story(original):
-    pool, store, _ = original
-    copy = copy_of(store)
-    return pool, copy, reopen(copy)
+def story():
+    return two_versions()
 
 
 def keys(store, prefix=""):
