@@ -136,6 +136,8 @@ def look(repository: Repository, examined: Examined, depth_of: DepthOf, progress
         if facts is not None:
             usable[name] = facts
     absent = [facts for facts in stated if facts.name not in usable]
+    untold = [(name, sizes[name]) for name in lost & sizes.keys() - {facts.name for facts in absent}]
+    absent += [facts for facts in repository.concurrently(repository.read_facts, untold) if facts is not None]
     return Contents(
         sizes, segments, believed, condemned, unreadable, index=Index(usable.values()), absent=Index(absent)
     )

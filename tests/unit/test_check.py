@@ -1,11 +1,13 @@
 """A check finds what is wrong and nothing else, whatever others do to the repository while it looks."""
 
+from datetime import timedelta
 from fractions import Fraction
 
 import pytest
 
 from engine.progress import Silent
 from engine.repo.check import Leftover, check
+from engine.repo.collect import CollectOptions, collect
 from engine.repo.condemnation import seal_condemnation
 from engine.repo.manifest import FORGOTTEN
 from engine.repo.pack import Directory, PackBuilder, PackKind, PackName
@@ -89,16 +91,31 @@ def forget_all_and_collect(store):
             store.delete(blob.key)
 
 
-@pytest.mark.parametrize("happen", [move_all_packs, forget_all_and_collect])
-@pytest.mark.parametrize("read_data", [False, True])
+def forget_one_and_collect(store):
+    """What a collection really does, as fast as it can."""
+    repository = reopen(store, seed=42)
+    repository.forget(repository.versions()[0].version)
+    collect(repository, CollectOptions(grace=timedelta(0), dangling_share=0.0, live_share=1.0), progress=Silent())
+
+
+@pytest.mark.parametrize(
+    ("happen", "read_data"),
+    [
+        (move_all_packs, False),
+        (move_all_packs, True),
+        (forget_all_and_collect, True),
+        (forget_one_and_collect, False),
+        (forget_one_and_collect, True),
+    ],
+)
 def test_whatever_happens_between_two_calls_of_a_check_it_finds_no_damage(story, happen, read_data):
     _, store, _ = story
     undisturbed = Interrupted(copy_of(store), 0, happen)
-    check(reopen(undisturbed), read_data=read_data, progress=Silent(), workers=1)
+    check(reopen(undisturbed), read_data=read_data, progress=Silent(), workers=0)
     assert undisturbed.calls > 10
     for number in range(1, undisturbed.calls + 1):
         disturbed = Interrupted(copy_of(store), number, happen)
-        report = check(reopen(disturbed), read_data=read_data, progress=Silent(), workers=1)
+        report = check(reopen(disturbed), read_data=read_data, progress=Silent(), workers=0)
         assert report.findings == (), f"before call {number}"
 
 
@@ -107,10 +124,10 @@ def test_a_push_that_commits_meanwhile_is_no_damage(story):
     write(pool, "volume", (30 * 2**20, b"new" * 100_000))
     taken = snapshot(pool, "during-a-check", "volume")
     calls = Interrupted(copy_of(store), 0, None)
-    check(reopen(calls), read_data=True, progress=Silent(), workers=1)
+    check(reopen(calls), read_data=True, progress=Silent(), workers=0)
     for number in range(1, calls.calls + 1, 3):
         disturbed = Interrupted(copy_of(store), number, lambda store: push_snapshots(reopen(store, seed=41), taken))
-        report = check(reopen(disturbed), read_data=True, progress=Silent(), workers=1)
+        report = check(reopen(disturbed), read_data=True, progress=Silent(), workers=0)
         assert report.findings == (), f"before call {number}"
 
 

@@ -1,18 +1,29 @@
 """What a repair saves, what it marks as lost, and what it never does: delete what can be read."""
 
+from datetime import timedelta
+
 import pytest
 
-from engine.repo.condemnation import read_condemnations
+from engine.errors import Damaged
+from engine.progress import Silent
+from engine.repo.collect import CollectOptions, Reason, collect
+from engine.repo.condemnation import read_condemnations, seal_condemnation
 from engine.repo.hurt import hurt_versions, losses_of
 from engine.repo.index import Index
 from engine.repo.pack import PackKind
-from engine.repo.repair import Mend
+from engine.repo.repair import RECORD_REST, Mend
 from engine.repo.segment import PackFacts, encode_segment
+from engine.store.faulty import CRASH_AFTER, CRASH_BEFORE, Crashed, Faulty, at
+from engine.store.memory import MemoryStore
 from engine.units import KIB, MIB
+from tests.manual_clock import ManualClock
 from tests.repositories import (
+    copy_of,
     findings,
     flip,
     mend,
+    new_pool,
+    new_repository,
     packs,
     push_snapshots,
     reopen,
@@ -256,3 +267,130 @@ def test_no_push_relies_on_a_pack_that_was_given_up(story):
     write(pool, "volume", (20 * MIB, b"z" * MIB))
     push_snapshots(reopen(store, seed=5), snapshot(pool, "repair-c", "volume"))
     assert restorable(store, pool) >= 1
+
+
+@pytest.mark.parametrize("fault", [CRASH_BEFORE, CRASH_AFTER], ids=["before", "after"])
+def test_a_repair_may_die_at_any_call_and_the_next_one_finishes(story, fault):
+    """All kinds of steps at once: records to save, a segment to make anew, versions to mark."""
+    _, store, repository = story
+    damage_a_record(store, repository)
+    flip(store, min(keys(store, "index/")), 50)
+    whole = Faulty(copy_of(store))
+    _, expected = mend(quiet(reopen(whole, seed=20)))
+    for number in range(1, len(whole.calls) + 1):
+        copy = copy_of(store)
+        before = {key for key in keys(copy) if not key.startswith("index/")}
+        with pytest.raises(Crashed):
+            mend(quiet(reopen(Faulty(copy, at(number, fault)), seed=21)))
+        assert before <= keys(copy), "nothing that can be read was deleted"
+        _, report = mend(quiet(reopen(copy, seed=22)))
+        assert report.hurt == expected.hurt
+        assert mend(quiet(reopen(copy, seed=23)))[0] == []
+        assert {finding.code.value for finding in findings(reopen(copy))} == {"pack"}
+
+
+def quiet(repository):
+    """One thread alone, so that the calls come in one order."""
+    repository.connections = 1
+    return repository
+
+
+AT_ONCE = CollectOptions(grace=timedelta(0), dangling_share=0.0, live_share=1.0)
+
+
+def test_what_was_given_up_is_collected_and_costs_no_more_than_was_lost(story):
+    pool, store, repository = story
+    key, _ = damage_a_record(store, repository)
+    before = mend(repository)[1].hurt
+
+    report = collect(reopen(store, seed=30), AT_ONCE, progress=Silent())
+
+    assert report.waiting == ()
+    assert key not in keys(store)
+    assert keys(store, "gc/") == set()
+    again = reopen(store, seed=31)
+    after = [hurt for finding in findings(again) for hurt in finding.hurt]
+    assert {(hurt.version, hurt.extents) for hurt in after} == {(hurt.version, hurt.extents) for hurt in before}
+    push_snapshots(again, [(pool, pool.snapshot("volume", "a"))])
+    push_snapshots(reopen(store, seed=32), [(pool, pool.snapshot("volume", "b"))])
+    assert mend(reopen(store, seed=33))[1].hurt == ()
+    assert restorable(store, pool) == 4
+
+
+def test_a_collection_that_waits_for_damaged_chunks_finishes_after_a_repair(story):
+    _, store, repository = story
+    key, directory = max(packs(store, repository, PackKind.CHUNKS), key=lambda pack: pack[1].size)
+    damage_a_record(store, repository)
+    name = "5" * 32
+    store.put(f"gc/{name}", seal_condemnation(name, [directory.name], repository.keyring, repository.entropy))
+    waiting = collect(reopen(store, seed=30), AT_ONCE, progress=Silent()).waiting
+    assert [one.reason for one in waiting] == [Reason.DAMAGED]
+
+    mend(reopen(store, seed=31))
+
+    assert collect(reopen(store, seed=32), AT_ONCE, progress=Silent()).waiting == ()
+    assert key not in keys(store)
+
+
+def test_a_record_of_condemnation_that_cannot_be_read_is_removed_when_no_collection_can_know_it():
+    clock = ManualClock()
+    store, pool = MemoryStore(clock), new_pool(clock=clock)
+    pool.create_volume("volume", MIB)
+    write(pool, "volume", (0, b"content" * 1000))
+    repository = new_repository(store, clock=clock)
+    push_snapshots(repository, snapshot(pool, "a", "volume"))
+    store.put("gc/" + "1" * 32, b"rotten")
+    with pytest.raises(Damaged, match="is damaged") as refused:
+        push_snapshots(repository, snapshot(pool, "b", "volume"))
+    assert "repo repair" in refused.value.hint
+    assert len(repository.versions()) == 1
+
+    steps, report = mend(repository)
+    assert (steps, [finding.code.value for finding in report.remaining]) == ([], ["condemnation"])
+    assert "repair again after" in report.remaining[0].problem
+    clock.advance(RECORD_REST.total_seconds())
+    steps, report = mend(repository)
+
+    assert (steps, report.remaining) == ([(Mend.REMOVED, "gc/" + "1" * 32)], ())
+    assert push_snapshots(repository, [(pool, pool.snapshot("volume", "b"))]).outcome.value == "created"
+
+
+def test_the_mark_of_a_forgotten_version_is_lifted_and_a_rotten_mark_made_anew(story):
+    _, store, repository = story
+    damage_a_record(store, repository)
+    mend(repository)
+    first, second = sorted(hurt_versions(repository))
+    repository.forget(first)
+    flip(store, f"hurt/{second}", 20)
+    assert {finding.code.value for finding in findings(repository)} == {"mark", "pack"}
+
+    steps, report = mend(reopen(store, seed=9))
+
+    assert steps == [(Mend.MARKED, f"hurt/{second}"), (Mend.LIFTED, f"hurt/{first}")]
+    assert report.remaining == ()
+    assert losses_of(repository, second)
+
+
+def test_what_only_the_first_reading_got_wrong_is_left_alone(story):
+    """A disk or a wire that errs once is no reason to condemn a pack."""
+    _, store, repository = story
+    key, directory = max(packs(store, repository, PackKind.CHUNKS), key=lambda pack: pack[1].size)
+    whole = store.get(key)
+
+    class ErringOnce:
+        def __init__(self):
+            self.erred = False
+
+        def get(self, wanted):
+            body = bytearray(store.get(wanted))
+            if wanted == key and not self.erred:
+                self.erred = True
+                body[directory.records[0].offset] ^= 1
+            return bytes(body)
+
+        def __getattr__(self, name):
+            return getattr(store, name)
+
+    erring = ErringOnce()
+    steps, _ = mend(reopen(erring, seed=9))
+    assert (erring.erred, steps, store.get(key)) == (True, [], whole)
