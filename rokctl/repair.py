@@ -68,7 +68,8 @@ def _print_check(session: Session, report: "CheckReport") -> None:
         session.output.talk(f"left over: {leftover.value}, {count} of them: {remark}")
     if not report.findings:
         counts = f"{report.versions} versions, {report.packs} packs, {report.chunks} chunks"
-        read = f", {format_size(report.bytes_read)} read, part {report.part}" if report.part else ""
+        part = f" (part {report.part})" if report.part not in (None, "1/1") else ""
+        read = f", {format_size(report.bytes_read)} read{part}" if report.part else ""
         session.output.result(f"{counts}{read}: no damage", report)
 
 

@@ -82,7 +82,7 @@ def check(
     """Look at every version, its tags, every map, pack and segment; with `read_data` at every byte of a sample of the packs
     too, or of all.
 
-    Nothing is written. Memory: 50 bytes for each chunk of the repository; with `read_data`, a pack for each worker.
+    Nothing is written. Memory: 60 bytes for each chunk of the repository; with `read_data`, a pack for each worker.
     With 0 workers the calling thread does it all.
     """
     survey = repository.survey()

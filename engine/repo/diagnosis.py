@@ -88,7 +88,7 @@ def diagnose(
 ) -> Diagnosis:
     """Look at all packs as closely as is asked, and at every map of the versions; twice where something is missing.
 
-    Memory: 50 bytes for each chunk of the repository, and a pack for each worker that reads whole ones.
+    Memory: 60 bytes for each chunk of the repository, and a pack for each worker that reads whole ones.
     """
     examined = Examined()
     contents = look(repository, examined, depth_of, progress, workers)
