@@ -15,14 +15,14 @@ from typing import Final
 from engine.errors import Damaged, Refused
 from engine.progress import Progress
 from engine.repo.condemnation import GC_PREFIX, S0_PREFIX, given_up, open_awaited
-from engine.repo.diagnosis import Contents, Diagnosis, Hurt, diagnose
+from engine.repo.diagnosis import Contents, Diagnosis, Hurt, depths, diagnose, portion_to_read
 from engine.repo.examine import Depth, Fault, Problem
 from engine.repo.hurt import HURT_PREFIX, hurt_versions, losses_of
 from engine.repo.keyblob import KEYS_PREFIX, parse_key
 from engine.repo.manifest import Manifest
 from engine.repo.pack import PackName
 from engine.repo.repository import Repository, Survey
-from engine.repo.sample import ALL, Sample
+from engine.repo.sample import Sample
 from engine.repo.session import LEASE_SECONDS, open_record, session_of
 from engine.repo.tags import all_tags
 from engine.store.base import Blob, NoSuchBlob
@@ -87,15 +87,8 @@ def check(
     """
     survey = repository.survey()
     problems = damaged_blobs(repository, survey)
-    portion = None
-    if read_data:
-        total = sum(repository.pack_sizes().values())
-        portion = (ALL if read_data is True else read_data).portion(repository.store.now(), total)
-
-    def depth_of(name: PackName) -> Depth:
-        return Depth.RECORDS if portion is not None and name in portion else Depth.FACTS
-
-    diagnosis = diagnose(repository, survey.manifests, depth_of, progress, workers)
+    portion = portion_to_read(repository, read_data)
+    diagnosis = diagnose(repository, survey.manifests, depths(portion, Depth.FACTS), progress, workers)
     problems.update(diagnosis.examined.problems)
     problems.update(_check_contents(diagnosis))
     return CheckReport(

@@ -1,6 +1,7 @@
 """The descriptor of a repository: what it is (rok-repository(5), THE DESCRIPTOR)."""
 
 import hmac
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -8,10 +9,11 @@ from typing import Any, Final
 
 from blake3 import blake3
 
-from engine.errors import Damaged, Refused
+from engine.errors import Damaged, NotFound, Refused
 from engine.repo.document import canonical, parse_object
 from engine.repo.map import BLOCK, REGION
 from engine.repo.seal import Keyring
+from engine.store.base import NoSuchBlob, Store
 from engine.units import KIB
 
 DESCRIPTOR_KEY: Final = "repository"
@@ -26,6 +28,7 @@ _ENCRYPTIONS: Final = ("aes-256-gcm", "none")
 _CHUNKING: Final = {"rule": "g3", "block": BLOCK, "region": REGION}
 _SIZE_LIMIT: Final = 64 * KIB
 _MASTER: Final = 32
+_VERSION_KEY: Final = re.compile("versions/[0-9a-f]{32}")
 
 
 class NotOurs(Refused):
@@ -84,6 +87,25 @@ def parse_descriptor(blob: bytes, url: str) -> Descriptor:
     except (KeyError, TypeError, ValueError):
         raise Damaged(f"the descriptor of {url} lacks its id or time of creation", hint=REBUILD_HINT) from None
     return Descriptor(repository_id, number, created, encryption == _ENCRYPTIONS[0], document)
+
+
+def read_descriptor(store: Store) -> Descriptor:
+    """What kind of repository is there. Raises NotFound, Refused; Damaged where a repository has lost its descriptor."""
+    try:
+        return parse_descriptor(store.get(DESCRIPTOR_KEY), store.url)
+    except NoSuchBlob:
+        if not _holds_versions(store):
+            raise NotFound(f"there is no repository at {store.url}", hint="make one with `rokctl repo init`") from None
+        raise Damaged(f"the descriptor of the repository at {store.url} is gone", hint=REBUILD_HINT) from None
+    except NotOurs:
+        if not _holds_versions(store):
+            raise
+        raise Damaged(f"the descriptor of the repository at {store.url} is damaged", hint=REBUILD_HINT) from None
+
+
+def _holds_versions(store: Store) -> bool:
+    """Is there what only our repositories have?"""
+    return any(_VERSION_KEY.fullmatch(blob.key) for blob in store.list("versions/"))
 
 
 def check_seal(descriptor: Descriptor, keyring: Keyring, url: str) -> None:

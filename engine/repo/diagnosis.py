@@ -19,6 +19,7 @@ from engine.repo.naming import ObjectName
 from engine.repo.pack import PackName
 from engine.repo.reader import Missing, Reader
 from engine.repo.repository import Repository
+from engine.repo.sample import ALL, Portion, Sample
 from engine.repo.segment import PackFacts, believable
 
 DepthOf = Callable[[PackName], Depth]
@@ -101,6 +102,19 @@ def diagnose(
         walk = _Walk(repository, contents, examined)
         walk.go_through(_still_committed(repository, hurt))
     return Diagnosis(contents, examined, walk.losses(), walk.unattributed)
+
+
+def portion_to_read(repository: Repository, read_data: Sample | bool) -> Portion | None:
+    """The packs whose every byte is to be read now; None for none of them."""
+    if not read_data:
+        return None
+    packed = sum(repository.pack_sizes().values())
+    return (ALL if read_data is True else read_data).portion(repository.store.now(), packed)
+
+
+def depths(portion: Portion | None, otherwise: Depth) -> DepthOf:
+    """How closely to look at each pack: at all of those of the portion, at the others as is said."""
+    return lambda name: Depth.RECORDS if portion is not None and name in portion else otherwise
 
 
 def _still_committed(repository: Repository, manifests: Iterable[Manifest]) -> Iterator[Manifest]:

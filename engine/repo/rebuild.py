@@ -2,11 +2,10 @@
 
 from engine.clock import Clock
 from engine.errors import Damaged, NotFound, RokError, WrongKey
-from engine.repo.descriptor import DESCRIPTOR_KEY, check_seal, make_descriptor
+from engine.repo.descriptor import DESCRIPTOR_KEY, check_seal, make_descriptor, read_descriptor
 from engine.repo.keyblob import KEYS_PREFIX
 from engine.repo.manifest import TOMBSTONE_LIMIT, open_manifest
 from engine.repo.paper import PaperKey
-from engine.repo.repository import read_descriptor
 from engine.repo.seal import Keyring
 from engine.store.base import Store
 

@@ -15,13 +15,13 @@ from engine.extent import Extent, total
 from engine.progress import Progress
 from engine.repo.check import DEFAULT_WORKERS, Finding, damaged_blobs
 from engine.repo.condemnation import GC_PREFIX, given_up, seal_condemnation
-from engine.repo.diagnosis import Diagnosis, Hurt, diagnose
+from engine.repo.diagnosis import Diagnosis, Hurt, depths, diagnose, portion_to_read
 from engine.repo.examine import Depth, Fault, Problem
 from engine.repo.hurt import HURT_PREFIX, Losses, hurt_versions, lift, losses_of, mark
 from engine.repo.pack import PackName
 from engine.repo.repository import Repository, Survey
 from engine.repo.salvage import Salvage
-from engine.repo.sample import ALL, Sample
+from engine.repo.sample import Sample
 from engine.repo.segment import PackFacts, decode_segment, encode_segment, in_batches
 from engine.store.base import NoSuchBlob
 from engine.units import format_size
@@ -76,26 +76,18 @@ def repair(
     of all packs or of a sample. Memory: as for a check, and two packs.
     """
     survey = repository.survey()
-    depth = Depth.DIRECTORY if from_packs else Depth.FACTS
-    portion = None
-    if read_data:
-        packed = sum(repository.pack_sizes().values())
-        portion = (ALL if read_data is True else read_data).portion(repository.store.now(), packed)
-
-    def depth_of(name: PackName) -> Depth:
-        return Depth.RECORDS if portion is not None and name in portion else depth
-
+    depth_of = depths(portion_to_read(repository, read_data), Depth.DIRECTORY if from_packs else Depth.FACTS)
     diagnosis = diagnose(repository, survey.manifests, depth_of, progress, workers)
     mending = _Mending(repository, diagnosis, listen, dry_run=dry_run)
     mending.mend_packs_and_segments()
     remaining = damaged_blobs(repository, survey)
     remaining.update(mending.mend_condemnations())
     if mending.condemned and not dry_run:
-        diagnosis = diagnose(repository, survey.manifests, lambda name: Depth.FACTS, progress, workers)
+        diagnosis = diagnose(repository, survey.manifests, depths(None, Depth.FACTS), progress, workers)
     elif diagnosis.losses and not dry_run:
         before = {hurt.version for hurt in diagnosis.hurt}
         suspects = [manifest for manifest in survey.manifests if manifest.version in before]
-        diagnosis = diagnose(repository, suspects, lambda name: Depth.FACTS, progress, workers)
+        diagnosis = diagnose(repository, suspects, depths(None, Depth.FACTS), progress, workers)
     mending.mend_marks(survey, diagnosis.hurt)
     remaining = {blob: problem for blob, problem in remaining.items() if problem.fault is not Fault.MARK}
     findings = (Finding(blob, problem.fault, problem.text, ()) for blob, problem in sorted(remaining.items()))

@@ -5,7 +5,6 @@
 """
 
 import difflib
-import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
@@ -18,13 +17,12 @@ from engine.errors import Damaged, NotFound, Refused
 from engine.repo.condemnation import given_up, read_condemnations, survey_condemnations
 from engine.repo.descriptor import (
     DESCRIPTOR_KEY,
-    REBUILD_HINT,
     Descriptor,
-    NotOurs,
     check_seal,
     clear_master,
     make_descriptor,
     parse_descriptor,
+    read_descriptor,
 )
 from engine.repo.index import Index
 from engine.repo.keyblob import KEYS_PREFIX, Secret, wrap_master
@@ -143,25 +141,6 @@ def open_repository(
     keyring = Keyring(master, encrypted=descriptor.encrypted)
     check_seal(descriptor, keyring, store.url)
     return Repository(store, descriptor, keyring, clock, entropy, key=key)
-
-
-def read_descriptor(store: Store) -> Descriptor:
-    """What kind of repository is there. Raises NotFound, Refused; Damaged where a repository has lost its descriptor."""
-    try:
-        return parse_descriptor(store.get(DESCRIPTOR_KEY), store.url)
-    except NoSuchBlob:
-        if not _holds_versions(store):
-            raise NotFound(f"there is no repository at {store.url}", hint="make one with `rokctl repo init`") from None
-        raise Damaged(f"the descriptor of the repository at {store.url} is gone", hint=REBUILD_HINT) from None
-    except NotOurs:
-        if not _holds_versions(store):
-            raise
-        raise Damaged(f"the descriptor of the repository at {store.url} is damaged", hint=REBUILD_HINT) from None
-
-
-def _holds_versions(store: Store) -> bool:
-    """Is there what only our repositories have?"""
-    return any(re.fullmatch("versions/[0-9a-f]{32}", blob.key) for blob in store.list("versions/"))
 
 
 class Repository:
