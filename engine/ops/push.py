@@ -19,12 +19,13 @@ from engine.ops.plan import RegionPlan, plan_delta, plan_full
 from engine.progress import Progress
 from engine.rate import RateLimit
 from engine.repo.manifest import Manifest, Member, Origin, Totals
-from engine.repo.map import BLOCK, REFERENCE, REGION, ZEROS, Entry, RegionBuilder, region_blocks
+from engine.repo.map import BLOCK, REFERENCE, REGION, VOLUME_LIMIT, ZEROS, Entry, RegionBuilder, region_blocks
 from engine.repo.naming import ObjectName
 from engine.repo.pack import ChunkId
 from engine.repo.repository import Repository
 from engine.repo.session import Purpose, Session
 from engine.repo.volumemap import VolumeMap
+from engine.units import format_size
 
 DEFAULT_LEVEL: Final = 1
 
@@ -82,6 +83,7 @@ def push(
     of it was read and stored.
     """
     _refuse_ambiguous(snapshots)
+    _refuse_too_large(snapshots)
     begun = repository.clock.monotonic()
     versions = repository.versions(destination.bucket, destination.name)
     if not options.full and (there := _already_pushed(versions, snapshots)) is not None:
@@ -141,6 +143,15 @@ def _refuse_ambiguous(snapshots: Sequence[tuple[Pool, Snapshot]]) -> None:
             "the snapshots were not taken together, so they are no consistent group",
             hint="take them in one `rokctl snapshot create`, or push each to its own object",
         )
+
+
+def _refuse_too_large(snapshots: Sequence[tuple[Pool, Snapshot]]) -> None:
+    for _, snapshot in snapshots:
+        if snapshot.size > VOLUME_LIMIT:
+            raise Refused(
+                f"{snapshot.pool}/{snapshot.volume} has {format_size(snapshot.size)}",
+                hint=f"a version takes volumes of up to {format_size(VOLUME_LIMIT)}",
+            )
 
 
 def _already_pushed(versions: Sequence[Manifest], snapshots: Sequence[tuple[Pool, Snapshot]]) -> Manifest | None:

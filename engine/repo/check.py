@@ -19,7 +19,7 @@ from engine.repo.document import expand_frame
 from engine.repo.manifest import Manifest, Member
 from engine.repo.map import BLOCK, CHUNK_LIMIT, PAGE, REFERENCE, REGION, ZEROS, page_count
 from engine.repo.naming import ObjectName
-from engine.repo.pack import PackKind, PackName, Record, read_directory
+from engine.repo.pack import PACK_LIMIT, PackKind, PackName, Record, read_directory
 from engine.repo.reader import Missing, Reader
 from engine.repo.repository import Repository
 from engine.repo.seal import NONCE
@@ -162,7 +162,7 @@ class _Examiner:
     def do(self, task: tuple[PackName, int]) -> None:
         name, size = task
         stated = self._facts.get(name)
-        if self._read_data:
+        if self._read_data and size <= PACK_LIMIT:
             self._check_data(name, stated)
             self._progress.advance(size)
         elif stated is not None and stated.size == size:

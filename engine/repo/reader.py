@@ -3,9 +3,9 @@
 Nothing leaves here that was not compared with its id.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeVar
 
 from blake3 import blake3
 
@@ -35,6 +35,8 @@ SPAN_LIMIT: Final = 4 * MIB
 SPAN_GAP: Final = 64 * KIB
 MAP_CACHE: Final = 32 * MIB
 
+Part = TypeVar("Part")
+
 
 class Missing(Damaged):
     """A chunk or map that a version needs is in no readable pack."""
@@ -62,24 +64,33 @@ class Reader:
     def pages(self, root: bytes, size: int) -> list[bytes]:
         """The references of the pages of a volume of `size` bytes."""
         count = page_count(size)
-        return [ZEROS] * count if root == ZEROS else decode_top(self._map(root, "the top map"), count)
+        return [ZEROS] * count if root == ZEROS else self._decoded(root, "the top map", decode_top, count)
 
     def regions(self, page: bytes, number: int, size: int) -> list[bytes]:
         """The references of the regions of page `number`."""
         count = page_regions(size, number)
-        return [ZEROS] * count if page == ZEROS else decode_page(self._map(page, f"map page {number}"), count)
+        return [ZEROS] * count if page == ZEROS else self._decoded(page, f"map page {number}", decode_page, count)
 
     def region(self, reference: bytes, number: int, size: int) -> list[Entry]:
         """The entries of region `number`."""
         blocks = region_blocks(size, number)
         if reference == ZEROS:
             return hole_region(blocks)
-        return decode_region(self._map(reference, f"the map of region {number}"), blocks)
+        return self._decoded(reference, f"the map of region {number}", decode_region, blocks)
 
     def all_regions(self, root: bytes, size: int) -> Iterator[bytes]:
         """The references of all regions of a volume, in order."""
         for number, page in enumerate(self.pages(root, size)):
             yield from self.regions(page, number, size)
+
+    def _decoded(
+        self, reference: bytes, what: str, decode: Callable[[bytes, int], list[Part]], count: int
+    ) -> list[Part]:
+        encoded = self._map(reference, what)
+        try:
+            return decode(encoded, count)
+        except Damaged as error:  # it is what its id says, so it was written like this, and no other copy is better
+            raise Missing(f"{what} is none: {error.message}", hint="`rokctl repo check` shows what is hurt") from error
 
     def _map(self, reference: bytes, what: str) -> bytes:
         if reference in self._maps:

@@ -16,13 +16,14 @@ from engine.clock import Clock
 from engine.errors import Damaged, NotFound, Refused
 from engine.repo.descriptor import (
     DESCRIPTOR_KEY,
+    DESCRIPTOR_LIMIT,
     Descriptor,
     check_seal,
     clear_master,
     make_descriptor,
     parse_descriptor,
 )
-from engine.repo.document import open_document
+from engine.repo.document import DOCUMENT_LIMIT, Fields, open_document
 from engine.repo.index import Index
 from engine.repo.keyblob import KEYS_PREFIX, Secret, wrap_master
 from engine.repo.manifest import BROKEN, FORGOTTEN, TOMBSTONE_LIMIT, Manifest, open_manifest
@@ -31,7 +32,7 @@ from engine.repo.pack import PackName, parse_pack_key, read_directory
 from engine.repo.paper import PaperKey
 from engine.repo.reader import Reader
 from engine.repo.seal import Entropy, Keyring
-from engine.repo.segment import PackFacts, decode_segment, facts_of
+from engine.repo.segment import SEGMENT_LIMIT, PackFacts, decode_segment, facts_of
 from engine.repo.session import Purpose, Session, open_session, session_of
 from engine.repo.unlock import unlock
 from engine.store.base import Blob, BlobExists, NoSuchBlob, Store
@@ -101,7 +102,7 @@ def initialise(store: Store, secret: Secret | None, *, clock: Clock, entropy: En
 def _refuse_occupied(store: Store) -> None:
     for blob in store.list(""):
         if blob.key == DESCRIPTOR_KEY:
-            parse_descriptor(store.get(DESCRIPTOR_KEY), store.url)
+            parse_descriptor(store.get_range(DESCRIPTOR_KEY, 0, DESCRIPTOR_LIMIT + 1), store.url)
             raise Refused(f"there is a repository at {store.url} already", hint="use it, or choose another place")
         if not blob.key.startswith((KEYS_PREFIX, "probe/")):  # those may be left by an interrupted creation
             raise Refused(
@@ -132,7 +133,7 @@ def open_repository(
     Raises NotFound when nothing is there, Refused when it is of another program or too new, WrongKey, Damaged.
     """
     try:
-        blob = store.get(DESCRIPTOR_KEY)
+        blob = store.get_range(DESCRIPTOR_KEY, 0, DESCRIPTOR_LIMIT + 1)
     except NoSuchBlob:
         raise NotFound(f"there is no repository at {store.url}", hint="make one with `rokctl repo init`") from None
     descriptor = parse_descriptor(blob, store.url)
@@ -200,6 +201,8 @@ class Repository:
         return Survey(tuple(manifests), damaged, frozenset(tombstones))
 
     def _open_listed(self, blob: Blob) -> Manifest | Damaged | None:
+        if blob.size > DOCUMENT_LIMIT:
+            return Damaged(f"the manifest {blob.key} has {blob.size} bytes, more than any can have")
         try:
             return self.manifest(blob.key.removeprefix("versions/"))
         except NotFound:
@@ -289,8 +292,9 @@ class Repository:
                 sealed = self.store.get(blob.key)
             except NoSuchBlob:
                 continue  # a collector has just finished: its packs are gone, and not in the list that comes later
-            document = open_document(_CONDEMNED_MAGIC, self.keyring.cipher("gc", name), sealed, f"record {blob.key}")
-            packs.update(str(pack) for pack in document.get("packs", ()))
+            what = f"record {blob.key}"
+            document = open_document(_CONDEMNED_MAGIC, self.keyring.cipher("gc", name), sealed, what)
+            packs.update(str(pack) for pack in Fields(document, what).take("packs", list))
         return packs
 
     def index_facts(self) -> Iterator[PackFacts]:
@@ -301,10 +305,13 @@ class Repository:
 
     def index_segments(self) -> Iterator[tuple[str, list[PackFacts] | None]]:
         """Each segment's name and facts; None for one that is damaged."""
-        names = [blob.key.removeprefix("index/") for blob in self.store.list("index/")]
-        return (entry for entry in self.concurrently(self._read_segment, names) if entry is not None)
+        listed = self.store.list("index/")
+        return (entry for entry in self.concurrently(self._read_segment, listed) if entry is not None)
 
-    def _read_segment(self, name: str) -> tuple[str, list[PackFacts] | None] | None:
+    def _read_segment(self, blob: Blob) -> tuple[str, list[PackFacts] | None] | None:
+        name = blob.key.removeprefix("index/")
+        if blob.size > SEGMENT_LIMIT:
+            return name, None
         try:
             return name, decode_segment(name, self.store.get(f"index/{name}"), self.keyring)
         except NoSuchBlob:

@@ -135,6 +135,6 @@ def open_tags(version: str, blob: Buffer, keyring: Keyring) -> Tags:
     return Tags(
         names=frozenset(map(str, names)),
         pinned=fields.take("pinned", bool),
-        pinned_until=None if until is None else fields.time("pinned_until"),
+        pinned_until=None if until is None else fields.end("pinned_until"),
         extra=fields.rest(),
     )
