@@ -160,6 +160,29 @@ def _decode_references(magic: bytes, encoded: Buffer, count: int, what: str) -> 
     return references + [ZEROS] * (count - len(references))
 
 
+def references(encoded: Buffer) -> bytes:
+    """What any map names, joined, zeros left out: of a top its pages, of a page its regions, of a region its chunks.
+
+    Raises Damaged when it is no map.
+    """
+    view = memoryview(encoded)
+    magic = bytes(view[:4])
+    if magic == _REGION_MAGIC and len(view) >= 8:
+        start = 8 + 2 * int.from_bytes(view[4:8], "little")
+    elif magic in (_PAGE_MAGIC, _TOP_MAGIC):
+        start = 4
+    else:
+        raise Damaged("a map does not start with its magic")
+    body = bytes(view[start:])
+    if len(view) < start or len(body) % REFERENCE:
+        raise Damaged("a map is cut short")
+    if ZEROS not in body:
+        return body
+    return b"".join(
+        body[at : at + REFERENCE] for at in range(0, len(body), REFERENCE) if body[at] or any(body[at : at + REFERENCE])
+    )
+
+
 def region_count(size: int) -> int:
     """How many regions a volume of `size` bytes has."""
     return -(-size // REGION)

@@ -14,6 +14,7 @@ from typing import Final, TypeVar
 
 from engine.clock import Clock
 from engine.errors import Damaged, NotFound, Refused
+from engine.repo.condemnation import read_condemnations
 from engine.repo.descriptor import (
     DESCRIPTOR_KEY,
     DESCRIPTOR_LIMIT,
@@ -23,7 +24,7 @@ from engine.repo.descriptor import (
     make_descriptor,
     parse_descriptor,
 )
-from engine.repo.document import DOCUMENT_LIMIT, Fields, open_document
+from engine.repo.document import DOCUMENT_LIMIT
 from engine.repo.index import Index
 from engine.repo.keyblob import KEYS_PREFIX, Secret, wrap_master
 from engine.repo.manifest import BROKEN, FORGOTTEN, TOMBSTONE_LIMIT, Manifest, open_manifest
@@ -38,7 +39,6 @@ from engine.repo.unlock import unlock
 from engine.store.base import Blob, BlobExists, NoSuchBlob, Store
 
 _CONNECTIONS: Final = 8
-_CONDEMNED_MAGIC: Final = b"ROKCOND\x01"
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -276,26 +276,13 @@ class Repository:
 
         In the order of rule I4: condemnations, then segments, then the packs.
         """
-        condemned = self._condemned()
+        condemned = {pack for record in read_condemnations(self) for pack in record.packs}
         stated = {facts.name: facts for facts in self.index_facts()}
-        sizes = {name: size for name, size in self.pack_sizes().items() if str(name) not in condemned}
+        sizes = {name: size for name, size in self.pack_sizes().items() if name not in condemned}
         usable = [facts for name, facts in stated.items() if sizes.get(name) == facts.size]
         unstated = [(name, size) for name, size in sizes.items() if name not in stated]
         orphans = [facts for facts in self.concurrently(self._read_facts, unstated) if facts is not None]
         return Index([*usable, *orphans]), orphans
-
-    def _condemned(self) -> set[str]:
-        packs: set[str] = set()
-        for blob in list(self.store.list("gc/")):
-            name = blob.key.removeprefix("gc/")
-            try:
-                sealed = self.store.get(blob.key)
-            except NoSuchBlob:
-                continue  # a collector has just finished: its packs are gone, and not in the list that comes later
-            what = f"record {blob.key}"
-            document = open_document(_CONDEMNED_MAGIC, self.keyring.cipher("gc", name), sealed, what)
-            packs.update(str(pack) for pack in Fields(document, what).take("packs", list))
-        return packs
 
     def index_facts(self) -> Iterator[PackFacts]:
         """What all index segments state. A damaged segment is passed over: packs describe themselves."""

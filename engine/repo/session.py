@@ -20,7 +20,7 @@ from blake3 import blake3
 
 from engine.clock import Clock
 from engine.errors import Failed, NotFound, RokError
-from engine.repo.document import seal_document
+from engine.repo.document import Fields, open_document, seal_document
 from engine.repo.index import Index
 from engine.repo.manifest import BROKEN, FORGOTTEN, Manifest, seal_manifest
 from engine.repo.map import REFERENCE
@@ -46,6 +46,22 @@ def session_of(key: str) -> str | None:
     """
     match = _RECORD_KEY.fullmatch(key)
     return match[1] if match else None
+
+
+@dataclass(frozen=True, slots=True)
+class SessionRecord:
+    """What a record of a session says."""
+
+    version: str
+    base: str | None
+    node: str
+
+
+def open_record(name: str, blob: Buffer, keyring: Keyring) -> SessionRecord:
+    """What the blob `pending/<name>` says. Raises Damaged."""
+    what = f"session record {name}"
+    fields = Fields(open_document(_MAGIC, keyring.cipher("pending", name), blob, what), what)
+    return SessionRecord(fields.take("version", str), fields.take("base", (str, type(None))), fields.take("node", str))
 
 
 @dataclass(frozen=True, slots=True)
