@@ -2,11 +2,12 @@
 
 import json
 from collections.abc import Callable, Iterable, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Any, Final, TypeVar
 
 import zstandard
 
+from engine.clock import LAST_MOMENT, parse_moment
 from engine.errors import Damaged, Refused
 from engine.repo.seal import Cipher, Entropy, open_box, seal_box
 from engine.store.base import Buffer
@@ -18,9 +19,6 @@ VALUE_LIMIT: Final = 1 << 20
 DEPTH_LIMIT: Final = 32
 NUMBER_LIMIT: Final = 1 << 63
 _LEVEL: Final = 3
-FIRST_MOMENT: Final = datetime.min.replace(tzinfo=UTC)
-LAST_MOMENT: Final = datetime.max.replace(tzinfo=UTC)
-_DAY: Final = timedelta(days=1)
 
 Value = TypeVar("Value")
 
@@ -103,17 +101,6 @@ def expand_frame(frame: Buffer, limit: int) -> bytes:
         return zstandard.ZstdDecompressor().decompress(frame, max_output_size=limit)
     except zstandard.ZstdError as error:
         raise Damaged(f"decompression failed: {error}") from None
-
-
-def parse_moment(text: str, *, latest: datetime = LAST_MOMENT - _DAY) -> datetime:
-    """A moment, ISO 8601. Raises ValueError also when it has no time zone, or lies at an end of the calendar.
-
-    Without a time zone it could not be compared with other moments, and at the ends not be told in every time zone.
-    """
-    moment = datetime.fromisoformat(text)
-    if moment.tzinfo is None or not FIRST_MOMENT + _DAY <= moment <= latest:
-        raise ValueError("no moment of every time zone")
-    return moment
 
 
 class Fields:

@@ -9,8 +9,9 @@ from typing import Any, Final
 
 from blake3 import blake3
 
+from engine.clock import parse_moment
 from engine.errors import Damaged, Refused, WrongKey
-from engine.repo.document import canonical, parse_moment, parse_object
+from engine.repo.document import canonical, parse_object
 from engine.repo.seal import BOX_OVERHEAD, NONCE, TAG, AesGcm, Entropy, Keyring, open_box, seal_box
 from engine.units import GIB, KIB, MIB
 
