@@ -1,19 +1,26 @@
-"""`rokctl repo`: make a repository, look at it, check it; its keys are in rokctl/key.py."""
+"""`rokctl repo`: make a repository, look at it, check it, copy it; its keys are in rokctl/key.py."""
 
 from dataclasses import fields
-from typing import TYPE_CHECKING, Annotated
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from engine.errors import Damaged
+from engine.errors import Damaged, Refused
 from engine.units import format_size
 from rokctl import key
-from rokctl.options import command, noun
+from rokctl.collect import GraceOption, ShareOption, keep_tombstones, marks_store, report_collection
+from rokctl.copy import CopyFlags, copy_versions
+from rokctl.options import CompressionOption, ReadLimitOption, UploadLimitOption, command, noun
 from rokctl.render import Amount, plain, print_line
-from rokctl.wiring import Session
+from rokctl.space import show_growth, show_space
+from rokctl.wiring import Session, settings
 
 if TYPE_CHECKING:
     from engine.repo.check import CheckReport, Finding
+
+Choice = TypeVar("Choice", bound=Enum)
 
 app = noun("The repository: where versions live.")
 app.add_typer(key.app, name="key")
@@ -38,8 +45,45 @@ def init(
 
 
 @command(app, "info")
-def info(session: Session) -> None:
-    """Show what a repository holds."""
+def info(
+    session: Session,
+    space: Annotated[
+        bool, typer.Option("--space", help="Show what each object takes; reads the maps of all versions.")
+    ] = False,
+    by: Annotated[
+        str | None, typer.Option("--by", metavar="GROUP", help="With --space: by object, or by bucket.")
+    ] = None,
+    growth: Annotated[
+        str | None, typer.Option("--growth", metavar="PERIOD", help="Show what was sent by day, week, month or year.")
+    ] = None,
+) -> None:
+    """Show what a repository holds, where its space goes, or how it grew."""
+    if space and growth is not None:
+        raise Refused("--space and --growth are different tables", hint="ask for one of them")
+    if by is not None and not space:
+        raise Refused("--by means something for --space alone", hint="say --space --by bucket, or leave --by out")
+    if space:
+        from engine.ops.space import Grouping
+
+        show_space(session, _one_of(Grouping, "--by", by or "object"))
+    elif growth is not None:
+        from engine.ops.growth import Period
+
+        show_growth(session, _one_of(Period, "--growth", growth))
+    else:
+        _show_status(session)
+
+
+def _one_of(kind: type[Choice], option: str, word: str) -> Choice:
+    """The member of an enum that a word means. Raises Refused."""
+    try:
+        return kind(word)
+    except ValueError:
+        words = " or ".join(str(member.value) for member in kind)
+        raise Refused(f"{word!r} means nothing for {option}", hint=f"say {words}") from None
+
+
+def _show_status(session: Session) -> None:
     with session.repository() as repository:
         status = repository.status()
     lines = {entry.name: getattr(status, entry.name) for entry in fields(status)}
@@ -73,6 +117,26 @@ def check(
         )
 
 
+@command(app, "gc")
+def gc(
+    session: Session,
+    grace: GraceOption = None,
+    repack_below: ShareOption = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")] = False,
+) -> None:
+    """Collect what no version needs any more: condemn it, and delete what was condemned before."""
+    from engine.repo.collect import CollectOptions, collect
+
+    with session.repository() as repository, session.progress() as progress:
+        options = CollectOptions(
+            **settings(grace=grace, live_share=repack_below),
+            keep_tombstones=keep_tombstones(repository.url),
+            dry_run=dry_run,
+        )
+        report = collect(repository, options, progress=progress, cache=marks_store(session, repository))
+    report_collection(session, report)
+
+
 def _report(session: Session, report: "CheckReport") -> None:
     output = session.output
     if output.as_json:
@@ -94,3 +158,31 @@ def _print_finding(finding: "Finding") -> None:
     for hurt in finding.hurt:
         extents = ", ".join(f"{extent.start}+{extent.length}" for extent in hurt.extents)
         print_line(f"  hurts {hurt.object}@{hurt.version}, member {hurt.member}, bytes {extents}")
+
+
+@command(app, "copy")
+def copy(
+    session: Session,
+    reference: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[BUCKET[/OBJECT[@VERSION]]]", help="Only these buckets, objects or versions; without any, all."
+        ),
+    ] = None,
+    to: Annotated[str | None, typer.Option("--to", metavar="URL", help="The repository to copy to.")] = None,
+    to_password_file: Annotated[
+        Path | None, typer.Option("--to-password-file", metavar="FILE", help="The file that holds its passphrase.")
+    ] = None,
+    to_key_file: Annotated[
+        Path | None, typer.Option("--to-key-file", metavar="FILE", help="The key file that opens it.")
+    ] = None,
+    compression: CompressionOption = None,
+    limit_read: ReadLimitOption = None,
+    limit_upload: UploadLimitOption = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say which versions would be copied, and copy nothing.")
+    ] = False,
+) -> None:
+    """Copy versions to another repository: only what is missing there."""
+    flags = CopyFlags(to, to_password_file, to_key_file, compression, limit_read, limit_upload, dry_run)
+    copy_versions(session, reference or (), flags)

@@ -101,6 +101,7 @@ def show(
             "tags": tag_names(tags),
             "pinned": pin_of(tags),
             "base": manifest.base,
+            **_copied_from(manifest),
             "size": Amount(totals.size),
             "data": f"{format_size(totals.data)} in {totals.chunks} chunks",
             "pushed": f"{format_size(totals.read)} read, {format_size(totals.stored)} stored in {totals.new_chunks} new "
@@ -108,6 +109,11 @@ def show(
             **{f"member {member.name}": _member_line(member) for member in manifest.members},
         },
     )
+
+
+def _copied_from(manifest: "Manifest") -> dict[str, object]:
+    source = manifest.copied_from
+    return {"copied from": f"{source.version} in repository {source.repository}"} if source else {}
 
 
 def _member_line(member: "Member") -> str:

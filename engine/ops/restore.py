@@ -30,7 +30,10 @@ _STREAM_STEP: Final = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class RestoreOptions:
-    """How to restore. More workers than cores pay where the store answers slowly; each takes 3 MiB of memory."""
+    """How to restore. More workers than cores pay where the store answers slowly; each takes 3 MiB of memory.
+
+    With 0 of them the calling thread does it all.
+    """
 
     workers: int = min(2 * (os.cpu_count() or 1), 16)
 
@@ -162,10 +165,10 @@ def _write(
     options: RestoreOptions,
     progress: Progress,
 ) -> tuple[int, int]:
-    crew = [_Writer(reader, target, member.size, progress) for _ in range(options.workers)]
+    crew = [_Writer(reader, target, member.size, progress) for _ in range(max(1, options.workers))]
     progress.begin("restoring", member.data)
     try:
-        employ(crew, tasks)
+        employ(crew, tasks, inline=options.workers == 0)
     finally:
         progress.end()
     return sum(worker.written for worker in crew), sum(worker.discarded for worker in crew)

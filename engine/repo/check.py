@@ -63,7 +63,7 @@ def check(
 ) -> CheckReport:
     """Look at every version, its tags, every map, pack and segment; with `read_data` at every byte of every pack too.
 
-    Memory: with `read_data`, a pack for each worker.
+    Memory: with `read_data`, a pack for each worker. With 0 workers the calling thread does it all.
     """
     survey = repository.survey()
     examined = _Examined()
@@ -139,8 +139,8 @@ def _check_packs(
     read_data: bool,
     workers: int,
 ) -> None:
-    crew = [_Examiner(repository, facts, progress, read_data=read_data) for _ in range(workers)]
-    employ(crew, sizes.items())
+    crew = [_Examiner(repository, facts, progress, read_data=read_data) for _ in range(max(1, workers))]
+    employ(crew, sizes.items(), inline=workers == 0)
     for worker in crew:
         examined.include(worker.found)
     for name, stated in facts.items():

@@ -1,11 +1,11 @@
-"""The index: where each chunk is, over all the packs that may be relied on; and which new chunks a session has taken on.
+"""The index: where each chunk is, over all packs; which of those stay; and which new chunks a session has taken on.
 
 Held as sorted arrays: 28 bytes an entry of the index, 16 bytes a new chunk. One object serves many threads.
 """
 
 import threading
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -30,11 +30,15 @@ class Location:
 
 
 class Index:
-    """The facts of the given packs, which must all be packs that may be relied on; of each only one statement counts."""
+    """The facts of the given packs, which must all exist; of each only one statement counts.
 
-    def __init__(self, facts: Iterable[PackFacts]) -> None:
+    What is in a pack of `condemned` may be read as long as it is there, but is no reason not to store it again.
+    """
+
+    def __init__(self, facts: Iterable[PackFacts], condemned: Container[PackName] = frozenset()) -> None:
         self.packs: Mapping[PackName, PackFacts] = {pack.name: pack for pack in facts}
         self._names = list(self.packs)
+        self._condemned = frozenset(number for number, name in enumerate(self._names) if name in condemned)
         packs = list(self.packs.values())
         keys = _as_keys(b"".join(pack.prefixes for pack in packs))
         order = np.lexsort((keys[:, 1], keys[:, 0]))
@@ -52,7 +56,7 @@ class Index:
         return sum(pack.entries for pack in self.packs.values() if pack.kind is PackKind.CHUNKS)
 
     def find(self, prefix: bytes) -> Location | None:
-        """Where the chunk or map of this 16-byte prefix is; None when no pack holds it."""
+        """Where the chunk or map of this 16-byte prefix can be read; None when no pack holds it."""
         at = self._keys.find(prefix)
         return None if at is None else self._location(at)
 
@@ -70,8 +74,18 @@ class Index:
         return Location(name, self._offsets[at], length & (RAW_BIT - 1), bool(length & RAW_BIT))
 
     def claim(self, prefix: bytes) -> bool:
-        """True for the one caller who must store this chunk; False when it is stored, or someone else has claimed it."""
-        return self._keys.find(prefix) is None and self._claims.take(prefix)
+        """True for the one caller who must store this chunk; False when it is stored to stay, or someone else has claimed it."""
+        return not self._stays(prefix) and self._claims.take(prefix)
+
+    def _stays(self, prefix: bytes) -> bool:
+        at = self._keys.find(prefix)
+        if at is None or not self._condemned:
+            return at is not None
+        while self._keys.holds(at, prefix):
+            if self._numbers[at] not in self._condemned:
+                return True
+            at += 1
+        return False
 
 
 class _Claims:

@@ -183,6 +183,18 @@ def references(encoded: Buffer) -> bytes:
     )
 
 
+def region_chunks(encoded: Buffer) -> tuple[bytes, Lengths]:
+    """The chunks that a region map names, joined, and the length of each in blocks; zeros left out. Raises Damaged."""
+    chunks, view = references(encoded), memoryview(encoded)
+    if bytes(view[:4]) != _REGION_MAGIC:
+        raise Damaged("a region map does not start with its magic")
+    lengths: Lengths = np.frombuffer(view[8 : 8 + 2 * int.from_bytes(view[4:8], "little")], dtype="<u2")
+    lengths = lengths[lengths & _HOLE_BIT == 0]
+    if len(chunks) != REFERENCE * len(lengths):
+        raise Damaged("a region map names more or fewer chunks than it has entries for")
+    return chunks, lengths
+
+
 def region_count(size: int) -> int:
     """How many regions a volume of `size` bytes has."""
     return -(-size // REGION)

@@ -53,7 +53,6 @@ class Marks:
     def __init__(self) -> None:
         self.versions: dict[str, tuple[bytes, ...]] = {}  # id -> the roots of its members
         self.updates = 0  # since they were made from nothing
-        self.maps_read = 0
         self._keys: Keys = np.empty((0, 2), np.uint64, order="F")
         self._counts: Counts = np.empty(0, np.uint32)
 
@@ -89,12 +88,11 @@ class Marks:
             batch = as_references(parents[start : start + _BATCH])
             for encoded in read_maps(batch):
                 changes.add(references(encoded), sign)
-            self.maps_read += len(batch)
 
     def _apply(self, changes: "Tally") -> tuple[Keys, Keys]:
         """Change the counts; give the references that came to life, and those that died."""
         keys, sums = changes.total()
-        places, found = _search(self._keys, keys)
+        places, found = search(self._keys, keys)
         before = np.zeros(len(keys), np.int64)
         before[found] = self._counts[places[found]]
         after = before + sums
@@ -106,14 +104,14 @@ class Marks:
             alive = self._counts > 0
             self._keys, self._counts = np.asfortranarray(self._keys[alive]), self._counts[alive]
         if len(born):
-            places, _ = _search(self._keys, born)
+            places, _ = search(self._keys, born)
             self._keys = np.asfortranarray(np.insert(self._keys, places, born, axis=0))
             self._counts = np.insert(self._counts, places, after[(before == 0) & (after > 0)].astype(np.uint32))
         return born, dead
 
     def find(self, keys: Keys) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
         """For each reference its place among the live ones, and whether it is there at all."""
-        return _search(self._keys, keys)
+        return search(self._keys, keys)
 
     def to_blob(self, repository_id: str) -> bytes:
         """The marks of that repository as a blob for a cache."""
@@ -199,8 +197,8 @@ def _summed(keys: Keys, sums: Sums) -> tuple[Keys, Sums]:
     return keys[first], np.add.reduceat(sums, np.flatnonzero(first))
 
 
-def _search(keys: Keys, wanted: Keys) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
-    """Where each wanted key is in the sorted keys, or would be inserted; and whether it is there."""
+def search(keys: Keys, wanted: Keys) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+    """Where each wanted key is in the sorted distinct keys, or would be inserted; and whether it is there."""
     places = np.searchsorted(keys[:, 0], wanted[:, 0]).astype(np.int64)
     while len(keys):  # among keys of one upper half, of which there is hardly ever more than one
         inside = np.minimum(places, len(keys) - 1)

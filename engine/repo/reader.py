@@ -86,13 +86,14 @@ class Reader:
     def _decoded(
         self, reference: bytes, what: str, decode: Callable[[bytes, int], list[Part]], count: int
     ) -> list[Part]:
-        encoded = self._map(reference, what)
+        encoded = self.encoded_map(reference, what)
         try:
             return decode(encoded, count)
         except Damaged as error:  # it is what its id says, so it was written like this, and no other copy is better
             raise Missing(f"{what} is none: {error.message}", hint="`rokctl repo check` shows what is hurt") from error
 
-    def _map(self, reference: bytes, what: str) -> bytes:
+    def encoded_map(self, reference: bytes, what: str = "a map") -> bytes:
+        """A map as it is stored. Raises Missing, naming it as `what`."""
         if reference in self._maps:
             return self._maps[reference]
         problem = f"{what} is in no pack of the repository"

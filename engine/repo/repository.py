@@ -34,11 +34,13 @@ from engine.repo.paper import PaperKey
 from engine.repo.reader import Reader
 from engine.repo.seal import Entropy, Keyring
 from engine.repo.segment import SEGMENT_LIMIT, PackFacts, decode_segment, facts_of
-from engine.repo.session import Purpose, Session, open_session, session_of
+from engine.repo.session import PACK_TARGET, Purpose, Session, open_session, session_of
 from engine.repo.unlock import unlock
 from engine.store.base import Blob, BlobExists, NoSuchBlob, Store
+from engine.units import MIB
 
-_CONNECTIONS: Final = 8
+CONNECTIONS: Final = 8
+_BATCH_LIMIT: Final = 4 * MIB
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -149,7 +151,8 @@ def open_repository(
 class Repository:
     """An open repository. Any number of threads and nodes may use it at once.
 
-    `key` names the key that it was opened by; None where it took none, or a paper copy.
+    `key` names the key that it was opened by; None where it took none, or a paper copy. `connections` is how many requests
+    `concurrently` has under way at a time.
     """
 
     def __init__(
@@ -161,6 +164,7 @@ class Repository:
         entropy: Entropy,
         *,
         key: str | None = None,
+        connections: int = CONNECTIONS,
     ) -> None:
         self.store = store
         self.descriptor = descriptor
@@ -168,6 +172,7 @@ class Repository:
         self.clock = clock
         self.entropy = entropy
         self.key = key
+        self.connections = connections
 
     @property
     def id(self) -> str:
@@ -272,17 +277,18 @@ class Repository:
         return True
 
     def load_index(self) -> tuple[Index, list[PackFacts]]:
-        """The index over all packs that may be relied on, and the facts that packs state but no segment does.
+        """The index over all packs, and the facts that packs state but no segment does.
 
-        In the order of rule I4: condemnations, then segments, then the packs.
+        In the order of rule I4: condemnations, then segments, then the packs. A writer relies on no pack but those that were
+        listed last of all and that no record condemns.
         """
         condemned = {pack for record in read_condemnations(self) for pack in record.packs}
         stated = {facts.name: facts for facts in self.index_facts()}
-        sizes = {name: size for name, size in self.pack_sizes().items() if name not in condemned}
-        usable = [facts for name, facts in stated.items() if sizes.get(name) == facts.size]
+        sizes = self.pack_sizes()
+        listed = [facts for name, facts in stated.items() if sizes.get(name) == facts.size]
         unstated = [(name, size) for name, size in sizes.items() if name not in stated]
-        orphans = [facts for facts in self.concurrently(self._read_facts, unstated) if facts is not None]
-        return Index([*usable, *orphans]), orphans
+        orphans = [facts for facts in self.concurrently(self.read_facts, unstated) if facts is not None]
+        return Index([*listed, *orphans], condemned), [facts for facts in orphans if facts.name not in condemned]
 
     def index_facts(self) -> Iterator[PackFacts]:
         """What all index segments state. A damaged segment is passed over: packs describe themselves."""
@@ -291,38 +297,58 @@ class Repository:
                 yield from facts
 
     def index_segments(self) -> Iterator[tuple[str, list[PackFacts] | None]]:
-        """Each segment's name and facts; None for one that is damaged."""
-        listed = self.store.list("index/")
-        return (entry for entry in self.concurrently(self._read_segment, listed) if entry is not None)
+        """Each segment's name and facts; None for one that is damaged. Memory: a few small segments at a time, or one large."""
+        for batch in _batches(self.store.list("index/"), self.connections):
+            yield from (entry for entry in self.concurrently(self._read_segment, batch) if entry is not None)
 
-    def _read_segment(self, blob: Blob) -> tuple[str, list[PackFacts] | None] | None:
-        name = blob.key.removeprefix("index/")
-        if blob.size > SEGMENT_LIMIT:
+    def _read_segment(self, listed: Blob) -> tuple[str, list[PackFacts] | None] | None:
+        name = listed.key.removeprefix("index/")
+        if listed.size > SEGMENT_LIMIT:
             return name, None
         try:
-            return name, decode_segment(name, self.store.get(f"index/{name}"), self.keyring)
+            blob = self.store.get(listed.key)
         except NoSuchBlob:
-            return (
-                None  # consolidated between the listing and now; its facts are in a segment that was listed or in packs
-            )
+            return None  # consolidated since it was listed: its facts are in another segment, and in the packs
+        try:
+            return name, decode_segment(name, blob, self.keyring)
         except Damaged:
             return name, None
+
+    def segment(self, name: str) -> list[PackFacts]:
+        """The facts of one segment; none when it is gone. Raises Damaged."""
+        try:
+            blob = self.store.get(f"index/{name}")
+        except NoSuchBlob:
+            return []
+        return decode_segment(name, blob, self.keyring)
+
+    def pack_facts(self) -> Iterator[PackFacts]:
+        """What is in each pack that is listed, condemned or not. Those that no segment states are asked themselves."""
+        sizes = self.pack_sizes()
+        for facts in self.index_facts():
+            if sizes.get(facts.name) == facts.size:
+                del sizes[facts.name]  # several segments may state one pack
+                yield facts
+        yield from (facts for facts in self.concurrently(self.read_facts, sizes.items()) if facts is not None)
 
     def pack_sizes(self) -> dict[PackName, int]:
         """All packs that the store lists."""
         listed = ((parse_pack_key(blob.key), blob.size) for blob in self.store.list("pack/"))
         return {name: size for name, size in listed if name is not None}
 
-    def _read_facts(self, pack: tuple[PackName, int]) -> PackFacts | None:
+    def read_facts(self, pack: tuple[PackName, int]) -> PackFacts | None:
+        """What a listed pack of that name and size says of itself; None when it is gone or damaged."""
         name, size = pack
         try:
             return facts_of(read_directory(name, size, lambda o, n: self.store.get_range(name.key, o, n), self.keyring))
         except (NoSuchBlob, Damaged):
             return None  # not to be relied on; `check` names it
 
-    def session(self, purpose: Purpose, *, threads: int, writers: int) -> AbstractContextManager[Session]:
-        """Begin to write a version, with so many upload threads, for so many writing threads."""
-        return open_session(self, purpose, threads=threads, writers=writers)
+    def session(
+        self, purpose: Purpose, *, threads: int, writers: int, pack_size: int = PACK_TARGET
+    ) -> AbstractContextManager[Session]:
+        """Begin to write a version, with so many upload threads, for so many writing threads, in packs up to that size."""
+        return open_session(self, purpose, threads=threads, writers=writers, pack_size=pack_size)
 
     def reader(self, index: Index | None = None) -> Reader:
         """A reader of maps and chunks, over the given index or the present one."""
@@ -359,10 +385,23 @@ class Repository:
     def concurrently(self, call: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
         """Call for every item, several at once: stores answer slowly, and many at a time."""
         listed = list(items)
-        if len(listed) < 2:
+        threads = min(self.connections, len(listed))
+        if threads < 2:
             return [call(item) for item in listed]
-        with ThreadPoolExecutor(min(_CONNECTIONS, len(listed))) as pool:
+        with ThreadPoolExecutor(threads) as pool:
             return list(pool.map(call, listed))
+
+
+def _batches(blobs: Iterable[Blob], count: int) -> Iterator[list[Blob]]:
+    """Runs of so many blobs, or fewer where they are large, to be read at once."""
+    batch: list[Blob] = []
+    for blob in blobs:
+        if batch and (len(batch) == count or sum(one.size for one in batch) + blob.size > _BATCH_LIMIT):
+            yield batch
+            batch = []
+        batch.append(blob)
+    if batch:
+        yield batch
 
 
 def near(wanted: str, names: Iterable[str]) -> str:

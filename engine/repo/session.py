@@ -106,9 +106,11 @@ class Grounds(Protocol):
 
 
 @contextmanager
-def open_session(grounds: Grounds, purpose: Purpose, *, threads: int, writers: int) -> "Iterator[Session]":
+def open_session(
+    grounds: Grounds, purpose: Purpose, *, threads: int, writers: int, pack_size: int
+) -> "Iterator[Session]":
     """A session for the time of the block. Left without a commit, it gives itself up."""
-    session = Session(grounds, purpose, threads=threads, writers=writers)
+    session = Session(grounds, purpose, threads=threads, writers=writers, pack_size=pack_size)
     try:
         session._open()
         yield session
@@ -123,7 +125,7 @@ def open_session(grounds: Grounds, purpose: Purpose, *, threads: int, writers: i
 class Session:
     """One push in progress. `writer` objects are for one thread each; the rest serves any thread."""
 
-    def __init__(self, grounds: Grounds, purpose: Purpose, *, threads: int, writers: int) -> None:
+    def __init__(self, grounds: Grounds, purpose: Purpose, *, threads: int, writers: int, pack_size: int) -> None:
         self._grounds = grounds
         self._purpose = purpose
         self.version = grounds.entropy(16).hex()
@@ -131,7 +133,7 @@ class Session:
         self.index = Index([])
         self.opened: datetime = grounds.clock.now()
         self.stored = 0  # bytes sent, all blobs counted
-        self._threads, self._buffers = threads, writers + threads + 1
+        self._threads, self._buffers, self._pack_size = threads, writers + threads + 1, pack_size
         self._uploads: Uploads | None = None
         self._lock = threading.Lock()
         self._map_lock = threading.Lock()
@@ -153,7 +155,7 @@ class Session:
             with suppress(NotFound):  # forgotten meanwhile: then there is no base, and every chunk is looked up
                 self.base = self._grounds.manifest(self._purpose.base)  # seen committed after our record stands: I7
         self.index, self._facts = self._grounds.load_index()
-        self._uploads = Uploads(self._send, threads=self._threads, buffers=self._buffers, size=PACK_TARGET)
+        self._uploads = Uploads(self._send, threads=self._threads, buffers=self._buffers, size=self._pack_size)
 
     def _write_record(self) -> str:
         """Say that this session lives, by a record under a name of its own; the record's key."""
