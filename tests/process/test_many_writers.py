@@ -12,10 +12,12 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 
 import pytest
 
 from engine.repo.manifest import BROKEN
+from engine.repo.pack import read_directory
 from engine.repo.session import open_record
 from engine.store.base import BlobExists, NoSuchBlob
 from engine.units import MIB
@@ -23,12 +25,12 @@ from tests.node import Node, file_digest, overwrite, restored_digest, say
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(7200)]
 
-ROUNDS = int(os.environ.get("ROKCTL_TEST_ROUNDS") or 4)
-BETWEEN_CHECKS = 2 if ROUNDS < 20 else 10
+ROUNDS = int(os.environ.get("ROKCTL_TEST_ROUNDS") or 3)
+BETWEEN_CHECKS = 3 if ROUNDS < 20 else 10
 WRITERS = 6
 PIECES = 24  # of one MiB, that all nodes draw their content from
 SIZE = 6 * MIB
-KEPT = 3  # versions that a node goes on to have
+KEPT = 2  # versions that a node goes on to have
 
 
 def test_many_nodes_share_a_directory_and_nothing_is_lost(scratch, rnd):
@@ -169,11 +171,12 @@ def bury(node, name):
 
 
 class Collector:
-    """Collects as long as the writers write, and is killed now and then."""
+    """Collects as long as the writers write, without a grace time, and is killed at every other run."""
 
     def __init__(self, node, seed):
         self.node, self.rnd = node, random.Random(seed)
-        self.tally = {"ended": 0, "killed": 0}
+        self.tally = {"ended": 0, "killed": 0, "deleted_packs": 0, "copied_bytes": 0}
+        self.usual = 1.0
 
     def work_beside(self, writers, rounds):
         done = threading.Event()
@@ -189,10 +192,52 @@ class Collector:
 
     def collect_until(self, done):
         while not done.is_set():
-            done.wait(0.2)
+            begun = time.monotonic()
+            process = self.node.start("repo", "gc", "--grace", "0", "--json")
+            if self.rnd.random() < 0.5:
+                done.wait(self.rnd.uniform(0, self.usual))
+                process.kill()
+            ended = self.node.end(process)
+            assert ended.code in (0, -9), ended.err
+            if ended.code == -9:
+                self.tally["killed"] += 1
+            else:
+                self.usual = time.monotonic() - begun
+                self.count(ended.records[-1])
+
+    def count(self, report):
+        self.tally["ended"] += 1
+        for name in ("deleted_packs", "copied_bytes"):
+            self.tally[name] += report[name]
+        return report
 
     def finish(self):
-        pass
+        """With nobody at work a collection comes to its end, and leaves nothing that no version needs."""
+        for _ in range(3):  # what one run copies together may be condemned by the next
+            report = self.count(self.node.do("repo", "gc", "--grace", "0", "--repack-below", "100%")[-1])
+        assert (report["dead_bytes"], report["condemned_packs"], report["waiting"]) == (0, 0, [])
+        with self.node.repository() as repository:
+            for folder in ("gc/", "s0/", "pending/"):
+                assert list(repository.store.list(folder)) == []
+            live = needed(repository)
+            for name, size in repository.pack_sizes().items():
+                directory = read_directory(
+                    name, size, partial(repository.store.get_range, name.key), repository.keyring
+                )
+                assert {record.chunk[:16] for record in directory.records} <= live, name
+
+
+def needed(repository):
+    """The references of all that the versions need, by a walk of its own."""
+    reader, found = repository.reader(), set()
+    for manifest in repository.versions():
+        for member in manifest.members:
+            pages = reader.pages(member.root, member.size)
+            regions = list(reader.all_regions(member.root, member.size))
+            found |= {member.root, *pages, *regions}
+            for number, reference in enumerate(regions):
+                found |= {entry.chunk for entry in reader.region(reference, number, member.size)}
+    return found
 
 
 def go_round(writer, rounds):
