@@ -17,16 +17,19 @@ from hypothesis import strategies as st
 from engine.chunk.codec import Codec
 from engine.errors import Damaged, Refused, WrongKey
 from engine.policy.retention import Candidate, Rules, decide
+from engine.repo.condemnation import open_awaited, open_condemnation, seal_awaited, seal_condemnation
 from engine.repo.descriptor import check_seal, clear_master, make_descriptor, parse_descriptor
 from engine.repo.document import canonical
 from engine.repo.keyblob import Cost, parse_key, passphrase_secret, unwrap_master, wrap_master
 from engine.repo.manifest import Manifest, Member, Origin, Totals, open_manifest, seal_manifest, to_document
 from engine.repo.map import BLOCK, CHUNK_LIMIT, RegionBuilder, decode_page, decode_region, decode_top, encode_top
+from engine.repo.marks import Marks
 from engine.repo.naming import ObjectName
 from engine.repo.pack import PACK_LIMIT, ChunkId, PackBuilder, PackKind, PackName, read_directory
 from engine.repo.paper import PaperKey, paper_lines, parse_paper
 from engine.repo.seal import Keyring, seal_box
 from engine.repo.segment import PackFacts, decode_segment, encode_segment, facts_of
+from engine.repo.session import open_record
 from engine.repo.tags import Tags, open_tags, seal_tags
 from engine.units import format_size
 from rokctl.render import json_line, shown
@@ -404,3 +407,56 @@ def test_json_that_is_written_anyhow_is_read_or_damaged(value):
         except Damaged:
             continue
         raise AssertionError("these are no tags")
+
+
+# What collections, sessions and caches write
+
+PACKS = {PackName(OWNER, 1), PackName(OWNER, 2)}
+RECORDS = {
+    "gc": (b"ROKCOND\x01", {"packs": [str(pack) for pack in PACKS], "damaged": True}),
+    "s0": (b"ROKWAIT\x01", {"sessions": [VERSION]}),
+    "pending": (
+        b"ROKSESS\x01",
+        {"version": VERSION, "kind": "push", "base": None, "node": "n", "opened": TIME.isoformat()},
+    ),
+}
+
+
+def read_record(kind, blob):
+    match kind:
+        case "gc":
+            record = open_condemnation(VERSION, blob, TIME, KEYRING)
+            seal_condemnation(VERSION, record.packs, KEYRING, CountingEntropy(), damaged=record.damaged)
+        case "s0":
+            seal_awaited(VERSION, open_awaited(VERSION, blob, KEYRING), KEYRING, CountingEntropy())
+        case _:
+            record = open_record(VERSION, blob, KEYRING)
+            assert isinstance(record.base, str | None)
+
+
+@given(st.sampled_from(list(RECORDS)).flatmap(lambda kind: st.tuples(st.just(kind), twisted(RECORDS[kind][1]))))
+@fuzzed(2)
+@example(("gc", {"packs": {f"{OWNER}-00000001": 1}}))
+@example(("gc", {}))
+@example(("s0", {"sessions": None}))
+def test_records_of_a_hostile_node_are_damaged_or_can_be_written_again(kind_and_document):
+    kind, document = kind_and_document
+    try:
+        read_record(kind, sealed(RECORDS[kind][0], cipher(kind), as_json(document)))
+    except Damaged:
+        return
+
+
+@given(st.sampled_from(list(RECORDS)), st.data())
+@fuzzed()
+def test_spoiled_records_are_damaged(kind, data):
+    magic, document = RECORDS[kind]
+    with pytest.raises(Damaged):
+        read_record(kind, data.draw(spoiled(sealed(magic, cipher(kind), as_json(document)))))
+
+
+@given(spoiled(Marks().to_blob(VERSION)))
+@fuzzed()
+def test_spoiled_marks_are_damaged(blob):
+    with pytest.raises(Damaged):
+        Marks.from_blob(blob, VERSION)
