@@ -35,11 +35,10 @@ from engine.repo.reader import Missing, Reader
 from engine.repo.repository import Repository
 from engine.repo.rescue import Rescue
 from engine.repo.session import PACK_TARGET, session_of
-from engine.repo.standing import Standing, standings
+from engine.repo.standing import PackSurvey, Standing, survey_packs
 from engine.repo.sweep import break_dead_sessions, plan_sweep
 from engine.store.base import BlobExists, NoSuchBlob, Store
 
-MARKS_KEY: Final = "marks"
 _MAP_ROUNDS: Final = 3
 COUNT_AGAIN: Final = 32  # updates after which the marks are made anew, whatever they say
 
@@ -145,7 +144,9 @@ class _Collection:
         self._options = options
         self._cache = cache
         self._marks = _load_marks(cache, repository.id)
+        self._kept = self._marks.versions
         self._map_reader: Reader | None = None
+        self._survey = PackSurvey((), (), ())
         self._waiting: list[Waiting] = []
         self._report = CollectReport(dry_run=options.dry_run)
 
@@ -162,8 +163,8 @@ class _Collection:
         report.leftovers_removed = len(sweep.keys)
         if not options.dry_run:
             sweep.carry_out(repository)
-        if self._cache is not None:
-            self._cache.put(MARKS_KEY, self._marks.to_blob(repository.id))
+        if self._cache is not None and self._marks.versions != self._kept:
+            self._marks.save(self._cache, repository.id)
         report.waiting = tuple(self._waiting)
         return report
 
@@ -173,7 +174,8 @@ class _Collection:
         versions = list_versions(repository, self._marks.versions).live
         self._mark(versions)
         condemned = frozenset(pack for record in read_condemnations(repository) for pack in record.packs)
-        packs = standings(repository, self._marks, condemned)
+        self._survey = survey_packs(repository, self._marks, condemned)
+        packs = self._survey.packs
         chosen = [pack for pack in packs if _is_worth_it(pack, options.live_share)]
         report.versions, report.live_chunks = len(versions), len(self._marks)
         report.packs, report.pack_bytes = len(packs), sum(pack.size for pack in packs)
@@ -307,7 +309,14 @@ class _Collection:
         ) from missing
 
     def _consolidate(self) -> Consolidation:
-        return consolidate(self._repository, dangling_share=self._options.dangling_share, dry_run=self._options.dry_run)
+        options, survey = self._options, self._survey
+        return consolidate(
+            self._repository,
+            survey.segments,
+            survey.unstated,
+            dangling_share=options.dangling_share,
+            dry_run=options.dry_run,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -341,6 +350,6 @@ def _load_marks(cache: Store | None, repository_id: str) -> Marks:
     if cache is None:
         return Marks()
     try:
-        return Marks.from_blob(cache.get(MARKS_KEY), repository_id)
+        return Marks.load(cache, repository_id)
     except (NoSuchBlob, Damaged):
         return Marks()

@@ -3,7 +3,7 @@
 Any number may run at once. A fact is never lost: an old segment goes only after the new ones are acknowledged.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -25,65 +25,68 @@ class Consolidation:
 
 
 @dataclass(frozen=True, slots=True)
-class _Outline:
-    """A segment, but for its entries."""
+class Outline:
+    """A segment that was read: of each pack that it states the number of entries."""
 
     name: str
-    packs: dict[PackName, int]  # entries of each
+    packs: Mapping[PackName, int]
 
     @property
     def entries(self) -> int:
+        """How many facts."""
         return sum(self.packs.values())
 
 
-def consolidate(repository: Repository, *, dangling_share: float, dry_run: bool = False) -> Consolidation:
+def consolidate(
+    repository: Repository,
+    segments: Sequence[Outline],
+    unstated: Sequence[PackName],
+    *,
+    dangling_share: float,
+    dry_run: bool = False,
+) -> Consolidation:
     """Join small segments once there are many, and rewrite those of whose facts more than this share dangle.
 
-    Packs that no segment states are stated, so that nobody has to read their directories again.
-    Memory: one segment, and a line for each pack.
+    `segments` are those that were read (damaged ones are left to `repo repair`), `unstated` the packs that none of them
+    stated: these are stated, so that nobody has to read their directories again. Memory: one segment, and a line for each pack.
     """
-    outlines = [
-        _Outline(name, {facts.name: facts.entries for facts in stated})
-        for name, stated in repository.index_segments()
-        if stated is not None  # a damaged one is left to `repo repair`
-    ]
     sizes = repository.pack_sizes()  # later than the segments: a pack that is missing now is gone, not still to come
-    due = _due(outlines, sizes, dangling_share)
-    stated, writing = {name for outline in outlines for name in outline.packs}, repository.open_sessions()
-    unstated = [(name, size) for name, size in sizes.items() if name not in stated and name.owner not in writing]
-    dropped = sum(count for outline in due for name, count in outline.packs.items() if name not in sizes)
-    if dry_run or not (due or unstated):
+    due = _due(segments, sizes, dangling_share)
+    orphans = [(name, sizes[name]) for name in unstated if name in sizes]
+    dropped = sum(count for segment in due for name, count in segment.packs.items() if name not in sizes)
+    if dry_run or not (due or orphans):
         return Consolidation(len(due), int(bool(due)), dropped)
     written = 0
-    for batch in _batches(_facts(repository, due, unstated, sizes)):
+    for batch in _batches(_facts(repository, due, orphans, sizes)):
         name = repository.entropy(16).hex()
         repository.store.create(f"index/{name}", encode_segment(name, batch, repository.keyring, repository.entropy))
         written += 1
-    for outline in due:
-        repository.store.delete(f"index/{outline.name}")
+    for segment in due:
+        repository.store.delete(f"index/{segment.name}")
     return Consolidation(len(due), written, dropped)
 
 
-def _due(outlines: list[_Outline], sizes: dict[PackName, int], dangling_share: float) -> list[_Outline]:
-    small = [outline for outline in outlines if outline.entries < SMALL]
-    due = small if len(small) >= MANY else []
-    for outline in outlines:
-        dangling = sum(count for name, count in outline.packs.items() if name not in sizes)
-        if outline not in due and (dangling > dangling_share * outline.entries or not outline.packs):
-            due.append(outline)
-    return due
+def _due(segments: Sequence[Outline], sizes: dict[PackName, int], dangling_share: float) -> list[Outline]:
+    many_are_small = sum(segment.entries < SMALL for segment in segments) >= MANY
+
+    def is_due(segment: Outline) -> bool:
+        dangling = sum(count for name, count in segment.packs.items() if name not in sizes)
+        is_small = many_are_small and segment.entries < SMALL
+        return is_small or dangling > dangling_share * segment.entries or not segment.packs
+
+    return [segment for segment in segments if is_due(segment)]
 
 
 def _facts(
-    repository: Repository, due: list[_Outline], unstated: list[tuple[PackName, int]], sizes: dict[PackName, int]
+    repository: Repository, due: Sequence[Outline], orphans: list[tuple[PackName, int]], sizes: dict[PackName, int]
 ) -> Iterator[PackFacts]:
     stated = set()
-    for outline in due:
-        for facts in repository.segment(outline.name):
+    for segment in due:
+        for facts in repository.segment(segment.name):
             if facts.name in sizes and (facts.name, facts.size) not in stated:
                 stated.add((facts.name, facts.size))
                 yield facts
-    for pack in unstated:
+    for pack in orphans:
         found = repository.read_facts(pack)
         if found is not None:
             yield found

@@ -7,12 +7,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-import numpy as np
-
 from engine.errors import Damaged, NotFound
 from engine.repo.manifest import FORGOTTEN, TOMBSTONE_LIMIT
 from engine.repo.map import REFERENCE
-from engine.repo.marks import Marks, as_keys, search
+from engine.repo.marks import Keys, Marks
 from engine.repo.pack import Directory, PackKind, PackName, Record, read_directory
 from engine.repo.repository import Repository
 from engine.repo.rescue import readable
@@ -165,7 +163,7 @@ def _directory(repository: Repository, name: PackName, size: int) -> Directory |
 def _live_records(directory: Directory, marks: Marks) -> list[Record]:
     if not directory.records:
         return []
-    _, is_live = marks.find(as_keys(b"".join(record.chunk[:REFERENCE] for record in directory.records)))
+    _, is_live = marks.find(Keys.of(b"".join(record.chunk[:REFERENCE] for record in directory.records)))
     return [record for record, live in zip(directory.records, is_live.tolist(), strict=True) if live]
 
 
@@ -178,10 +176,10 @@ def _given_elsewhere(repository: Repository, chunks: list[bytes], condemned: fro
     wanted = sorted({bytes(chunk[:REFERENCE]) for chunk in chunks})
     if not wanted:
         return set()
-    keys = np.asfortranarray(as_keys(b"".join(wanted)))
+    keys = Keys.of(b"".join(wanted))
     stated: list[tuple[PackName, int]] = []
     for facts in repository.index_facts():
-        if facts.name not in condemned and search(keys, as_keys(facts.prefixes))[1].any():
+        if facts.name not in condemned and keys.search(Keys.of(facts.prefixes))[1].any():
             stated.append((facts.name, facts.size))
     sizes = repository.pack_sizes()
     copies = [(name, size) for name, size in dict.fromkeys(stated) if sizes.get(name) == size]

@@ -1,10 +1,13 @@
 """Reading a repository: from a version's root to verified chunks.
 
-Nothing leaves here that was not compared with its id.
+Nothing leaves here that was not compared with its id. Collections move chunks to other packs meanwhile: when one is not where
+the index says, the index is read anew.
 """
 
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final, TypeVar
 
 from blake3 import blake3
@@ -35,11 +38,18 @@ SPAN_LIMIT: Final = 4 * MIB
 SPAN_GAP: Final = 64 * KIB
 MAP_CACHE: Final = 32 * MIB
 
+Found = TypeVar("Found")
 Part = TypeVar("Part")
+
+_ROUNDS: Final = 3  # looks for one chunk; and renewals of the index in all for chunks that it does not know
 
 
 class Missing(Damaged):
     """A chunk or map that a version needs is in no readable pack."""
+
+
+class _Gone(Missing):
+    """A pack that the index names is gone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,12 +59,18 @@ class _Wanted:
 
 
 class Reader:
-    """Reads maps and chunks. Any number of threads may; each passes its own Codec."""
+    """Reads maps and chunks. Any number of threads may; each passes its own Codec.
 
-    def __init__(self, store: Store, keyring: Keyring, index: Index) -> None:
+    `renew` gives the index as it is now.
+    """
+
+    def __init__(self, store: Store, keyring: Keyring, index: Index, renew: Callable[[], Index] | None = None) -> None:
         self._store = store
         self._keyring = keyring
         self._index = index
+        self._renew = renew
+        self._renewing = threading.Lock()
+        self._unknown = 0  # renewals for chunks that the index did not know
         self._chunk_key = keyring.subkey("chunk id")
         self._map_key = keyring.subkey("map id")
         self._ciphers: dict[PackName, Cipher] = {}
@@ -94,21 +110,26 @@ class Reader:
 
     def encoded_map(self, reference: bytes, what: str = "a map") -> bytes:
         """A map as it is stored. Raises Missing, naming it as `what`."""
-        if reference in self._maps:
-            return self._maps[reference]
-        problem = f"{what} is in no pack of the repository"
-        for location in self._index.find_all(reference):
+        if reference not in self._maps:
+            encoded = self._persist(lambda index: self._find_map(index, reference, what))
+            self._remember(reference, encoded)
+            return encoded
+        return self._maps[reference]
+
+    def _find_map(self, index: Index, reference: bytes, what: str) -> bytes:
+        kind, problem = Missing, f"{what} is in no pack of the repository"
+        for location in index.find_all(reference):
             try:
                 sealed = self._store.get_range(location.pack.key, location.offset, location.length)
                 encoded = self._cipher(location.pack).open(reference[:NONCE], sealed)
             except (NoSuchBlob, Damaged) as error:
                 problem = f"{what} cannot be read from pack {location.pack}: {error.message}"
+                kind = _Gone if isinstance(error, NoSuchBlob) else kind
                 continue
             if blake3(encoded, key=self._map_key).digest(length=REFERENCE) == reference:
-                self._remember(reference, bytes(encoded))
                 return bytes(encoded)
             problem = f"{what} in pack {location.pack} is not what its id says"
-        raise Missing(problem, hint="`rokctl repo check --read-data` shows what is hurt")
+        raise kind(problem, hint="`rokctl repo check --read-data` shows what is hurt")
 
     def _remember(self, reference: bytes, encoded: bytes) -> None:
         if self._maps_size + len(encoded) <= MAP_CACHE:
@@ -126,12 +147,7 @@ class Reader:
         """
         wanted = []
         for entry in entries:
-            location = self._index.find(entry.chunk)
-            if location is None:
-                raise Missing(
-                    f"chunk {entry.chunk.hex()} is in no pack of the repository",
-                    hint="`rokctl repo check` shows which versions are hurt",
-                )
+            location = self._index.find(entry.chunk) or self._persist(partial(_locate, entry))
             wanted.append(_Wanted(location, entry))
         wanted.sort(key=lambda one: (one.location.pack, one.location.offset))
         for span in _spans(wanted):
@@ -152,18 +168,42 @@ class Reader:
         try:
             return self._verified(one.location, one.entry, sealed, codec)
         except Damaged as first:
-            for other in self._index.find_all(one.entry.chunk):
-                if other == one.location:
-                    continue
-                try:
-                    again = self._store.get_range(other.pack.key, other.offset, other.length)
-                    return self._verified(other, one.entry, memoryview(again), codec)
-                except (NoSuchBlob, Damaged):
-                    continue
-            raise Missing(
-                f"chunk {one.entry.chunk.hex()} in pack {one.location.pack} cannot be read: {first.message}",
-                hint="`rokctl repo check --read-data` shows which versions are hurt",
-            ) from first
+            problem = f"chunk {one.entry.chunk.hex()} in pack {one.location.pack} cannot be read: {first.message}"
+            return self._persist(lambda index: self._find_chunk(index, one.entry, codec, problem))
+
+    def _find_chunk(self, index: Index, entry: Entry, codec: Codec, problem: str) -> Buffer:
+        kind = Missing
+        for location in index.find_all(entry.chunk):
+            try:
+                sealed = self._store.get_range(location.pack.key, location.offset, location.length)
+                return self._verified(location, entry, memoryview(sealed), codec)
+            except NoSuchBlob:
+                kind = _Gone
+            except Damaged:
+                continue
+        raise kind(problem, hint="`rokctl repo check --read-data` shows which versions are hurt")
+
+    def _persist(self, find: Callable[[Index], Found]) -> Found:
+        """What `find` gives, by the present index or a newer one. Raises Missing."""
+        for _ in range(_ROUNDS):
+            index = self._index
+            try:
+                return find(index)
+            except Missing as error:
+                missing = error
+            if not self._look_again(index, is_gone=isinstance(missing, _Gone)):
+                break
+        raise missing
+
+    def _look_again(self, index: Index, *, is_gone: bool) -> bool:
+        """Is there an index newer than this one? Where much is lost, it is not read again for each chunk."""
+        with self._renewing:
+            if self._index is index:
+                if self._renew is None or not (is_gone or self._unknown < _ROUNDS):
+                    return False
+                self._unknown += not is_gone
+                self._index = self._renew()
+        return True
 
     def _verified(self, location: Location, entry: Entry, sealed: memoryview, codec: Codec) -> Buffer:
         if len(sealed) != location.length:
@@ -179,6 +219,16 @@ class Reader:
         if cipher is None:
             cipher = self._ciphers[pack] = self._keyring.cipher("pack", str(pack))
         return cipher
+
+
+def _locate(entry: Entry, index: Index) -> Location:
+    location = index.find(entry.chunk)
+    if location is None:
+        raise Missing(
+            f"chunk {entry.chunk.hex()} is in no pack of the repository",
+            hint="`rokctl repo check` shows which versions are hurt",
+        )
+    return location
 
 
 def _spans(wanted: Iterable[_Wanted]) -> Iterator[list[_Wanted]]:

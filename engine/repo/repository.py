@@ -352,7 +352,10 @@ class Repository:
 
     def reader(self, index: Index | None = None) -> Reader:
         """A reader of maps and chunks, over the given index or the present one."""
-        return Reader(self.store, self.keyring, self.load_index()[0] if index is None else index)
+        return Reader(self.store, self.keyring, self._present_index() if index is None else index, self._present_index)
+
+    def _present_index(self) -> Index:
+        return self.load_index()[0]
 
     def open_sessions(self) -> set[str]:
         """The version ids of the sessions that have not ended. A session ends when its version exists, or its tombstone."""

@@ -53,24 +53,27 @@ class Sweep:
 
 def plan_sweep(repository: Repository, keep_tombstones: timedelta | None) -> Sweep:
     """What has had its day: records of sessions that ended, what collections left that finished, tags of versions that are
-    no more, tombstones older than `keep_tombstones` (None keeps them for ever), and forgotten trials.
+    no more and that no open session is about to make, tombstones older than `keep_tombstones` (None keeps them for ever), and
+    forgotten trials.
 
     A tombstone is what a commit that comes late runs into, so it must outlive every request that may be under way.
     """
     store = repository.store
-    pending, awaited, beside = list(store.list("pending/")), list(store.list(S0_PREFIX)), list(store.list("tags/"))
+    awaited, beside = list(store.list(S0_PREFIX)), list(store.list("tags/"))
+    # After the tags: those of a copy are there before its version is, and only its session tells that it may come to be.
+    pending = list(store.list("pending/"))
     # All that follows is listed later than what is judged by it: what was created meanwhile is never taken for a leftover.
     records = {blob.key.removeprefix(GC_PREFIX) for blob in store.list(GC_PREFIX)}
     versions, now = _versions(repository), store.now()
+    sessions = {session_of(blob.key) for blob in pending}
     keys = [blob.key for blob in pending if session_of(blob.key) in versions]
     keys += [blob.key for blob in awaited if blob.key.removeprefix(S0_PREFIX) not in records]
     for blob in beside:
-        version = versions.get(blob.key.partition("/")[2])
-        if version is None or version.size <= TOMBSTONE_LIMIT:
+        name = blob.key.partition("/")[2]
+        if versions[name].size <= TOMBSTONE_LIMIT if name in versions else name not in sessions:
             keys.append(blob.key)
     keys += [blob.key for blob in store.list("probe/") if now - blob.modified > _PROBE_LIFE]
     if keep_tombstones is not None:
-        sessions = {session_of(blob.key) for blob in pending}
         keys += [
             blob.key
             for version, blob in versions.items()

@@ -1,5 +1,6 @@
 """Collection: what is dead goes, in its time; what lives stays, whatever happens on the way."""
 
+import random
 from datetime import timedelta
 
 import pytest
@@ -290,8 +291,14 @@ def test_marks_that_are_damaged_or_of_another_repository_are_made_anew(story, st
     story.push((0, MIB))
     cache = MemoryStore(clock)
     run(story.repository, cache=cache)
-    blob = bytearray(cache.get("marks"))
-    blob[len(blob) // 2] ^= 1
-    cache.put("marks", bytes(blob))
+    for key in keys(cache, ""):
+        whole = cache.get(key)
+        for spoilt in (whole[:-1], whole[:10] + bytes([whole[10] ^ 1]) + whole[11:], b""):
+            cache.put(key, spoilt)
+            assert run(story.repository, cache=cache).maps_read == 3
+            assert run(story.repository, cache=cache).maps_read == 0
+    other = Story(new_repository(MemoryStore(clock), clock=clock, seed=99), random.Random(1))
+    other.push((0, MIB))
+    run(other.repository, cache=cache)
     assert run(story.repository, cache=cache).maps_read == 3
     story.check()

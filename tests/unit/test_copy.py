@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from engine.errors import Damaged, NotFound, Refused
+from engine.errors import Damaged, Failed, NotFound, Refused
 from engine.ops.copy import CopyOutcome, copy, plan_copy
 from engine.ops.intake import Effort
 from engine.ops.scope import Scope
@@ -15,8 +15,10 @@ from engine.repo.map import REGION
 from engine.repo.naming import ObjectName, parse_reference
 from engine.repo.pack import PackKind, parse_pack_key, read_directory
 from engine.repo.repository import open_repository
+from engine.repo.session import LEASE_SECONDS
+from engine.repo.sweep import break_dead_sessions, plan_sweep
 from engine.repo.tags import TagChange, Tags, change_tags, tags_of
-from engine.store.faulty import Faulty
+from engine.store.faulty import Fault, Faulty, Moment
 from engine.store.memory import MemoryStore
 from engine.units import KIB, MIB
 from tests.counting_entropy import CountingEntropy
@@ -33,6 +35,7 @@ from tests.repositories import (
     snapshot,
     write,
 )
+from tests.rights import append_only, read_only
 
 SIZE = 66 * MIB + 512
 
@@ -228,12 +231,15 @@ def test_a_repository_is_not_copied_to_itself(source):
         plan_copy(source, again, [Scope()], [])
 
 
-def test_nothing_is_written_to_the_source(source):
-    faulty = Faulty(source.store)
-    reader = open_repository(faulty, pytest.fail, clock=CLOCK, entropy=CountingEntropy(7))
-    copy_all(reader, other_repository())
-    assert faulty.calls
-    assert [call for call in faulty.calls if call.writes] == []
+def test_a_source_that_may_only_be_read_and_a_destination_that_may_only_be_added_to_are_enough(source):
+    change_tags(source, source.versions()[0].version, TagChange(pin=True))
+    destination = other_repository()
+    reader = open_repository(read_only(source.store), pytest.fail, clock=CLOCK, entropy=CountingEntropy(7))
+    adder = open_repository(append_only(destination.store), pytest.fail, clock=CLOCK, entropy=CountingEntropy(90))
+    report, told = copy_all(reader, adder)
+    assert (report.created, report.damaged, report.tags_damaged) == (3, 0, 0)
+    assert tags_of(destination, told[0].copied_as).pinned
+    assert copy_all(reader, adder)[0].already_there == 3
 
 
 def hurt(repository, version, kind):
@@ -388,3 +394,58 @@ def test_a_version_larger_than_a_page_of_zeros_costs_nothing():
     push_snapshots(source, snapshot(pool, "a", "volume"))
     report, _ = copy_all(source, other_repository())
     assert (report.created, report.read) == (1, 0)
+
+
+def test_the_tags_of_a_copy_survive_a_sweep_before_its_commit(source):
+    """They stand before the version does, and a collector that looked at versions alone would take them for leftovers."""
+    first = source.versions()[0].version
+    change_tags(source, first, TagChange(pin=True))
+    destination = other_repository()
+    swept = []
+
+    def sweep(call):
+        if call.operation == "create" and call.key.startswith("versions/"):
+            looking = open_repository(destination.store, pytest.fail, clock=CLOCK, entropy=CountingEntropy(90))
+            plan = plan_sweep(looking, None)
+            plan.carry_out(looking)
+            swept.append(plan)
+        return None
+
+    faulty = Faulty(destination.store, sweep)
+    writer = open_repository(faulty, pytest.fail, clock=CLOCK, entropy=CountingEntropy(91))
+    _, told = copy_all(source, writer)
+
+    assert len(swept) == 3
+    assert tags_of(destination, told[0].copied_as).pinned
+
+
+def test_the_tags_of_a_copy_that_was_given_up_are_swept(source):
+    change_tags(source, source.versions()[0].version, TagChange(pin=True))
+    destination = other_repository()
+
+    def fail(call):
+        is_commit = call.operation == "create" and call.key.startswith("versions/")
+        return Fault(Moment.BEFORE, Failed("by plan")) if is_commit and not failed.append(call) else None
+
+    failed = []
+    writer = open_repository(Faulty(destination.store, fail), pytest.fail, clock=CLOCK, entropy=CountingEntropy(91))
+    with pytest.raises(Failed):
+        copy_all(source, writer)
+    [left] = destination.store.list("tags/")
+    assert left.key not in plan_sweep(destination, None).keys, "its session is open"
+    CLOCK.advance(LEASE_SECONDS + 1)
+    assert len(break_dead_sessions(destination)) == 1
+    assert left.key in plan_sweep(destination, None).keys
+
+
+def test_a_session_that_begins_during_a_sweep_keeps_its_tags():
+    store, version = other_repository().store, "ab" * 16
+
+    def begin(call):
+        if (call.operation, call.key) == ("list", "tags/"):
+            for folder in ("pending", "tags"):
+                store.create(f"{folder}/{version}", b"sealed")
+        return None
+
+    looking = open_repository(Faulty(store, begin), pytest.fail, clock=CLOCK, entropy=CountingEntropy(90))
+    assert plan_sweep(looking, None).keys == ()

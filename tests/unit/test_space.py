@@ -14,22 +14,34 @@ from engine.repo.pack import PackKind, parse_pack_key, read_directory
 from engine.store.faulty import Faulty
 from engine.store.memory import MemoryStore
 from engine.units import KIB, MIB
-from tests.repositories import CLOCK, new_pool, new_repository, push_snapshots, reopen, snapshot, write
+from tests.repositories import CLOCK, new_pool, new_repository, push_snapshots, reopen, write
 
 FIRST, SECOND = ObjectName("bucket", "first"), ObjectName("bucket", "second")
 
 
 @pytest.fixture
-def store():
-    """Two objects of one bucket: they share 1 MiB that does not compress, and the second has 512 KiB more."""
-    pool, rnd, store = new_pool(), random.Random(5), MemoryStore(CLOCK)
-    repository = new_repository(store)
+def pool():
+    """Snapshots a and b: 1 MiB that does not compress, and 512 KiB more."""
+    pool, rnd = new_pool(), random.Random(5)
     pool.create_volume("volume", 4 * MIB)
     write(pool, "volume", (0, rnd.randbytes(MIB)))
-    push_snapshots(repository, snapshot(pool, "a", "volume"), FIRST)
+    pool.create_snapshots({"volume": "a"})
     write(pool, "volume", (2 * MIB, rnd.randbytes(512 * KIB)))
-    push_snapshots(repository, snapshot(pool, "b", "volume"), SECOND)
+    pool.create_snapshots({"volume": "b"})
+    return pool
+
+
+@pytest.fixture
+def store(pool):
+    """Two objects of one bucket, of which each has one of the snapshots."""
+    store = MemoryStore(CLOCK)
+    push_both(new_repository(store), pool, FIRST, SECOND)
     return store
+
+
+def push_both(repository, pool, *destinations):
+    for name, destination in zip("ab", destinations, strict=True):
+        push_snapshots(repository, [(pool, pool.snapshot("volume", name))], destination, full=True)
 
 
 def test_an_object_has_for_itself_what_no_other_needs(store):
@@ -116,3 +128,22 @@ def test_growth_is_what_was_sent_in_each_period_that_has_a_version(store):
     assert stored(Period.MONTH) == [("2026-12", 2, 11, 11), ("2027-01", 2, 1100, 1111)]
     assert growth(manifests, Period.YEAR)[0] == Growth("2026", versions=2, data=4, read=2, stored=11, stored_so_far=11)
     assert growth([], Period.DAY) == []
+
+
+def test_maps_that_a_collection_moved_meanwhile_are_found(store, pool):
+    undisturbed, moved = space(reopen(store), Grouping.BUCKET, Silent()), []
+
+    def move(call):
+        if call.operation == "get_range" and not moved:
+            moved.append(call)
+            for blob in [*store.list("pack/"), *store.list("index/")]:
+                store.delete(blob.key)
+            # the same chunks and maps come into packs of other names
+            push_both(reopen(store, seed=20), pool, ObjectName("again", "first"), ObjectName("again", "second"))
+        return None
+
+    report = space(reopen(Faulty(store, move)), Grouping.BUCKET, Silent())
+
+    assert moved
+    assert report.lost == 0
+    assert report.groups == undisturbed.groups
