@@ -31,11 +31,13 @@ from engine.repo.seal import Keyring, seal_box
 from engine.repo.segment import PackFacts, decode_segment, encode_segment, facts_of
 from engine.repo.session import open_record
 from engine.repo.tags import Tags, open_tags, seal_tags
+from engine.store.memory import MemoryStore
 from engine.units import format_size
 from rokctl.render import json_line, shown
 from rokctl.version import record
 from tests.counting_entropy import CountingEntropy
 from tests.fuzz import as_json, fuzzed, sealed, spoiled, twisted, values
+from tests.manual_clock import ManualClock
 
 VERSION, OWNER = "ab" * 16, "0123456789abcdef0123456789abcdef"
 KEYRING = Keyring(bytes(range(32)), encrypted=False)
