@@ -242,23 +242,9 @@ def _drafts(
         check_shared(shared, given, makers, findings)
         defaults = {**given, **_shared_versions(shared, ranks)}
         for name, step in part.outline.steps.items():
-            code = Code(step.cells, names, frozenset(shared.facts.definitions), part.outline.postponed)
+            code = Code(step.cells, names, part.outline.postponed)
             drafts[name] = Draft(name, code, shared, tuple(step.previous), ranks, step.place, defaults)
-    defined = frozenset().union(*(draft.code.defined for draft in drafts.values())) if drafts else frozenset()
-    for draft in drafts.values():
-        draft.code.defined = defined | _defined_in(steps)
     return [drafts[name] for name in steps]
-
-
-def _defined_in(steps: Mapping[str, StepOutline]) -> frozenset[str]:
-    """Names that steps give to functions and classes."""
-    return frozenset(
-        statement.name
-        for step in steps.values()
-        for _, statements in step.cells
-        for statement in statements
-        if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
-    )
 
 
 def _mentioned(parts: list[_Part]) -> frozenset[str]:
@@ -279,7 +265,7 @@ def _mentioned(parts: list[_Part]) -> frozenset[str]:
 
 
 def _shared(part: _Part, given: Mapping[str, Version], names: Names, mentioned: frozenset[str]) -> SharedCode:
-    code = Code(part.outline.shared, names, frozenset(), part.outline.postponed)
+    code = Code(part.outline.shared, names, part.outline.postponed)
     facts = analyse(code, given)
     return SharedCode(code, facts, shared_parts(code, mentioned))
 

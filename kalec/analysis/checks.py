@@ -99,7 +99,7 @@ def _check_use(
         findings.add(
             "KLC106", place, f"{name!r} may not have been made: step {version.step!r} makes it only under a condition"
         )
-    if use.is_real and version.kind is not Kind.DEFINITION:
+    if use.is_real:
         _check_parallel(travel, journey, version, place, findings)
     rank = journey.draft.rank_of(use.cell)  # 0 for a metric, which stands below all cells
     if version.step and rank and changed_after(travel.journeys[version.step], name, rank):
@@ -113,17 +113,21 @@ def _check_use(
 
 def _check_parallel(travel: Travel, journey: Journey, version: Version, place: Place, findings: Findings) -> None:
     name = version.name
+    source = f"step {version.step!r}" if version.step else "the start of the step"
     for other in travel.parallel_makers(journey, name):
-        if other.step in travel.ancestors[journey.draft.name]:
+        if not (other.sure and version.sure):
+            message = (
+                f"step {other.step!r} may change {name!r} before this in the notebook; this step gets that of {source}"
+            )
+            findings.add("KLC117", place, message, hint=f"add prev:{other.step} where that matters")
+        elif other.step in travel.ancestors[journey.draft.name]:
             message = (
                 f"steps {other.step!r} and {version.step!r} both change {name!r} side by side; "
                 f"this step gets that of {version.step!r}"
             )
-            findings.add(
-                "KLC108", place, message, hint=f"add prev:{other.step} to step {version.step!r}, or use two names"
-            )
+            hint = f"add prev:{other.step} to step {version.step!r}, or use two names"
+            findings.add("KLC108", place, message, hint=hint)
         else:
-            source = f"step {version.step!r}" if version.step else "the start of the step"
             message = (
                 f"in the notebook step {other.step!r} changes {name!r} before this; it is no ancestor, so this step gets "
                 f"that of {source}"
