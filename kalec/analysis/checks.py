@@ -1,7 +1,7 @@
 """What the analysis says to the user about names: undefined, not in reach, uncertain, changed in parallel."""
 
 import ast
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 
 from kalec.analysis.definitions import Definition
 from kalec.analysis.flow import Use
@@ -13,15 +13,16 @@ from kalec.findings import Findings, did_you_mean
 from kalec.model import Cell, Place
 
 
-def check_names(travel: Travel, findings: Findings) -> None:
-    """Everything that is wrong with names, in all steps."""
+def check_names(travel: Travel, findings: Findings, by_data: Container[str] = ()) -> None:
+    """Everything that is wrong with names, in all steps. Of those `by_data`, edges are meant to come from data."""
     every = frozenset(name for draft in travel.drafts for name in draft.code.names.bound)
     known = every.union(*(draft.defaults.keys() for draft in travel.drafts))
     for journey in travel.journeys.values():
         for name, use in journey.facts.uses.items():
             _check_use(travel, journey, name, use, known, findings)
         for step, use in journey.added.items():
-            _check_added(journey, step, use, findings)
+            if journey.draft.name not in by_data and step not in by_data:
+                _check_added(journey, step, use, findings)
         _check_certainty(journey, findings)
         for several in journey.facts.definitions.values():
             for definition in several:
@@ -138,14 +139,11 @@ def _check_parallel(travel: Travel, journey: Journey, version: Version, place: P
 def _check_added(journey: Journey, step: str, use: Use, findings: Findings) -> None:
     name = use.occurrence.name
     through = f" (through {sorted(use.called.names)[0]!r})" if use.called and use.called.names else ""
-    findings.add(
-        "KLC105",
-        place_of(use.cell, use.called.node if use.called and use.called.cell == use.cell else use.occurrence.node)
-        if not use.called
-        else use.cell.place(),
-        f"{name!r}{through} is made in step {step!r}, which is no ancestor of {journey.draft.name!r}; it is made one",
-        hint=f"add prev:{step}",
+    place = use.cell.place() if use.called else place_of(use.cell, use.occurrence.node)
+    message = (
+        f"{name!r}{through} is made in step {step!r}, which is no ancestor of {journey.draft.name!r}; it is made one"
     )
+    findings.add("KLC105", place, message, hint=f"add prev:{step}")
 
 
 def _check_certainty(journey: Journey, findings: Findings) -> None:

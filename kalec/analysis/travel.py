@@ -352,13 +352,17 @@ def _join(journey: Journey, changing: set[tuple[str, str]]) -> None:
         if one.kind is Kind.VALUE and (one.step, name) in changing:
             deep.add(representative(one))
     affected = with_holders(shallow)
-    for name, before in entry.items():
-        if name in made or name in immutable or before.sources or before.kind in (Kind.DEFINITION, Kind.DELETED):
-            continue
-        if before in affected or representative(before) in deep:
-            made[name] = _value(journey, name, sure=False, bound=False, optional=before.optional)
-            share(before, made[name], both_ways=True)
-            journey.joined.add(name)
+    joined = [
+        before
+        for name, before in entry.items()
+        if name not in made and name not in immutable and before.kind is not Kind.DELETED and not before.sources
+        # Found before any is handed on, because that unites versions, and so changes who stands for them.
+        if before in affected or representative(before) in deep
+    ]
+    for before in joined:
+        made[before.name] = _value(journey, before.name, sure=False, bound=False, optional=before.optional)
+        share(before, made[before.name], both_ways=True)
+        journey.joined.add(before.name)
 
 
 def changed_after(journey: Journey, name: str, rank: int) -> bool:

@@ -15,7 +15,7 @@ parameters are a parameters cell, and each call is a step cell. A step called tw
 """
 
 import ast
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -61,7 +61,7 @@ def parse_module(file: str, text: str, chosen: str = "") -> Source:
     lines = text.split("\n")
     cells = [_shared_cell(tree, lines, pipelines), _parameters_cell(pipeline.node)]
     cells += _step_cells(file, pipeline.node, steps, lines)
-    return Source(file, tuple(cells), _metadata(pipeline), in_notebook=False)
+    return Source(file, tuple(cells), _metadata(pipeline), False, frozenset(steps))
 
 
 def _choose(file: str, pipelines: Mapping[str, _Decorated], chosen: str) -> _Decorated:
@@ -109,9 +109,7 @@ def _shared_cell(tree: ast.Module, lines: list[str], pipelines: Mapping[str, _De
     for node in tree.body:
         if isinstance(node, ast.FunctionDef) and node.name in pipelines:
             _blank(kept, _first_line(node), node.end_lineno or node.lineno)
-        elif isinstance(node, ast.If) and _is_main_guard(node.test):
-            _blank(kept, node.lineno, node.end_lineno or node.lineno)
-        elif isinstance(node, ast.ImportFrom) and node.module in _SDK:
+        elif _is_only_for_scripts(node):
             _blank(kept, node.lineno, node.end_lineno or node.lineno)
         else:
             decorator = _decorator(node, "step")
@@ -128,7 +126,11 @@ def _blank(lines: list[str], first: int, last: int) -> None:
     lines[first - 1 : last] = [""] * (last - first + 1)
 
 
-def _is_main_guard(test: ast.expr) -> bool:
+def _is_only_for_scripts(node: ast.stmt) -> bool:
+    """`if __name__ == "__main__"`, and the import of the decorators."""
+    if isinstance(node, ast.ImportFrom):
+        return node.module in _SDK
+    test = node.test if isinstance(node, ast.If) else None
     return isinstance(test, ast.Compare) and isinstance(test.left, ast.Name) and test.left.id == "__name__"
 
 
@@ -146,7 +148,9 @@ def _parameters_cell(node: ast.FunctionDef) -> SourceCell:
         else:
             text = f"{argument.arg}{annotation} = {ast.unparse(default)}"
         lines.setdefault(argument.lineno, []).append(text)
-    source = "\n".join("; ".join(lines.get(number, [])) for number in range(node.lineno, max(lines, default=node.lineno) + 1))
+    source = "\n".join(
+        "; ".join(lines.get(number, [])) for number in range(node.lineno, max(lines, default=node.lineno) + 1)
+    )
     return SourceCell(2, "", source, ("pipeline-parameters",), first_line=node.lineno)
 
 
@@ -157,7 +161,9 @@ def _step_cells(
     used: dict[str, int] = {}
     latest: dict[str, str] = {}  # the name of a function, or of a variable -> the step that it stands for
     for number, statement in enumerate(pipeline.body, 3):
-        if isinstance(statement, ast.Pass) or (isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)):
+        if isinstance(statement, ast.Pass) or (
+            isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)
+        ):
             continue
         call, after = _call_of(statement)
         if call is None or not isinstance(call.func, ast.Name) or call.func.id not in steps:
@@ -203,8 +209,3 @@ def _statement_source(statement: ast.stmt, call: ast.Call, lines: list[str]) -> 
     own[-1] = own[-1].encode()[: call.end_col_offset].decode()
     own[0] = own[0].encode()[call.col_offset :].decode()
     return prefix + "\n".join(own)
-
-
-def step_settings(cells: Iterable[SourceCell]) -> dict[int, Mapping[str, Any]]:
-    """The settings of the decorators, by the numbers of the cells."""
-    return {cell.number: cell.metadata["settings"] for cell in cells if isinstance(cell.metadata.get("settings"), dict)}
