@@ -89,7 +89,7 @@ def outline(source: Source, folder: Path | None, findings: Findings) -> Outline:
             message = "this code stands before the first tag, and no step has it"
             findings.add("KLC016", source.place(cell), message, hint="tag it imports, functions, skip or step:NAME")
     for step in result.steps.values():
-        if not any(statements for _, statements in step.cells):
+        if all(not statements and _tree(cell.source) for cell, statements in step.cells):
             findings.add("KLC017", step.place, f"step {step.name!r} has no code")
     _check_previous(result, findings)
     return result
