@@ -80,7 +80,7 @@ def test_braces_and_dollars_of_the_shell_stay_the_shells(tmp_path):
 
 def test_a_bash_cell_runs_and_fails_as_in_the_notebook(tmp_path):
     execute(f'%%bash\nx=\'a "b" \\\\ c\'\necho "$x" > {tmp_path}/out')
-    assert (tmp_path / "out").read_text() == 'a "b" \\ c\n'
+    assert (tmp_path / "out").read_text() == 'a "b" \\\\ c\n'
     with pytest.raises(subprocess.CalledProcessError):
         execute("%%bash\nexit 3")
     execute("%%bash --no-raise-error\nexit 3")
