@@ -197,8 +197,8 @@ class Travel:
         return found
 
     def binding_of(self, version: Version | None) -> Version | None:
-        """The version that gave a name its value, where later ones only changed it or handed it on."""
-        while version is not None and not version.bound:
+        """The version that surely gave a name its value, where later ones only may have, or changed it, or handed it on."""
+        while version is not None and (not version.bound or version.passes_through):
             version = self.journeys[version.step].entry.get(version.name)
         return version
 
