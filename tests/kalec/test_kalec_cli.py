@@ -239,6 +239,7 @@ def test_nothing_beyond_the_standard_library_and_the_option_parser_is_loaded(tmp
     assert {name for name in foreign if name.isidentifier()} <= parser | values
 
 
+@pytest.mark.slow
 def test_rokctl_kalec_is_the_same_program(tmp_path):
     (tmp_path / "wrong.ipynb").write_text(WRONG)
     both = [
