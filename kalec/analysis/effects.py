@@ -279,7 +279,8 @@ class _Effects(ast.NodeVisitor):
         reached = frozenset().union(*(roots(part, self.names) for part in parts))
         if reached:
             held = holds if sure else holds | reached
-            self.effects.changes.append(Change(reached, sure, node, held, deep=not sure))
+            through = any(isinstance(part, ast.Attribute | ast.Subscript | ast.Call) for part in parts)
+            self.effects.changes.append(Change(reached, sure, node, held, deep=not sure or through))
 
     def target(self, node: ast.expr, value: ast.AST | None, shared: frozenset[str]) -> None:
         """`node` is given a value: a name is bound, anything else changes what it is a part of."""

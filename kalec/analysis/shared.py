@@ -125,7 +125,7 @@ def _may_act(node: ast.AST | None, names: Names) -> bool:
                 "sorted",
             ):
                 return not names.path(part.func).startswith(
-                    ("functools.", "dataclasses.", "pathlib.", "math.", "collections.")
+                    ("functools.", "dataclasses.", "pathlib.", "math.", "collections.", "os.path.")
                 )
     return False
 
