@@ -1,6 +1,7 @@
 """The command line: what it shows, how it ends, and what it loads."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -263,3 +264,29 @@ def test_a_notebook_is_never_executed(kalec, tmp_path):
     )
     kalec("lint", "n.ipynb")
     assert not (tmp_path / "made").exists()
+
+
+@pytest.mark.slow
+def test_the_same_source_gives_the_same_pipeline_whatever_the_hash_seed(tmp_path):
+    cells = [
+        ("imports", "import os, json\nfrom math import *"),
+        ("functions", "class C:\n    pass\ndef f(x):\n    log.append(x)\nlog = []"),
+        ("step:a", "x, y, z = C(), [1], {'k': C()}\nh = [x, y, z]\ndef g():\n    return x, y\nzz = missing + other"),
+        ("step:b prev:a", "f(h)\ny.append(z)\nq = g"),
+        ("step:c prev:a", "f(x)\nz['l'] = floor(2.5)"),
+        ("step:d prev:b prev:c", "print(h, x, y, z, q(), log, json.dumps(1))"),
+    ]
+    (tmp_path / "n.ipynb").write_text(notebook(*cells))
+    script = "import sys; from pathlib import Path; from kalec.load import load_pipeline; print(load_pipeline(Path(sys.argv[1])))"
+    shown = {
+        subprocess.run(
+            [sys.executable, "-c", script, tmp_path / "n.ipynb"],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=True,
+            env={**os.environ, "PYTHONHASHSEED": seed},
+        ).stdout
+        for seed in ("0", "1", "77")
+    }
+    assert len(shown) == 1
