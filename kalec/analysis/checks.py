@@ -4,7 +4,7 @@ import ast
 from collections.abc import Container, Iterable
 
 from kalec.analysis.definitions import Definition
-from kalec.analysis.flow import Use
+from kalec.analysis.facts import Use
 from kalec.analysis.scopes import Occurrence
 from kalec.analysis.shared import SharedCode
 from kalec.analysis.travel import GIVEN, Journey, Travel, changed_after

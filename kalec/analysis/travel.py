@@ -18,7 +18,8 @@ from typing import Final
 
 from kalec.analysis.definitions import Definition
 from kalec.analysis.effects import effects
-from kalec.analysis.flow import DELETED, ENTRY, NO_ITERATION, Code, Facts, Use, analyse
+from kalec.analysis.facts import DELETED, ENTRY, NO_ITERATION, Code, Facts, Use
+from kalec.analysis.flow import analyse
 from kalec.analysis.scopes import Action, occurrences
 from kalec.analysis.shared import SharedCode
 from kalec.analysis.versions import Kind, Version, representative, share, with_holders
