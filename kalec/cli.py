@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from kalec import VERSION
+from kalec.commands.run import run_command, runs_app
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
@@ -21,5 +22,10 @@ def root(
     if version:
         typer.echo(f"kalec {VERSION}")
         raise typer.Exit
-    typer.echo(context.get_help(), err=True)
-    raise typer.Exit(2)
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help(), err=True)
+        raise typer.Exit(2)
+
+
+app.command("run")(run_command)
+app.add_typer(runs_app, name="runs")
