@@ -6,12 +6,12 @@ import os
 from datetime import UTC, datetime
 
 import pytest
+from stepwise import notebook
 
 from kalec.errors import Busy, Failed, KalecError, NotFound, Refused
 from kalec.running.command import Options, World, run_notebook
 from kalec.running.folder import RunsFolder
 from kalec.running.history import list_runs, open_folder, remove_runs, show_log, show_run
-from tests.kalec.notebooks import write_notebook
 
 
 class Lab:
@@ -24,7 +24,7 @@ class Lab:
         self.runs = RunsFolder(folder / ".kalec")
 
     def write(self, *cells, **metadata):
-        write_notebook(self.notebook, *cells, **metadata)
+        self.notebook.write_text(notebook(*cells, metadata=metadata))
 
     def run(self, *parameters, port=None, ticks_per_second=1000, **options):
         """Run, and return what the record says of each step. A second has passed when the clock was read so often."""

@@ -9,9 +9,9 @@ import time
 from pathlib import Path
 
 import pytest
+from stepwise import notebook
 
 from kalec.running.folder import RunsFolder
-from tests.kalec.notebooks import write_notebook
 
 pytestmark = pytest.mark.slow
 
@@ -29,7 +29,7 @@ DEAF = "signal.signal(signal.SIGINT, signal.SIG_IGN)\ntime.sleep(1000)"
 
 def start(folder, last_line):
     """`kalec run` over a step that does not end, once it runs: the process, and the ids of the step and its child."""
-    write_notebook(folder / "n.ipynb", ("step:wait", STUBBORN + last_line))
+    (folder / "n.ipynb").write_text(notebook(("step:wait", STUBBORN + last_line)))
     process = subprocess.Popen(
         [sys.executable, "-m", "kalec", "run", "n.ipynb"],
         cwd=folder,
