@@ -23,7 +23,9 @@ def commands():
         yield f"runs {name}", command
 
 
-@pytest.mark.parametrize(("name", "command"), list(commands()), ids=lambda value: value if isinstance(value, str) else "")
+@pytest.mark.parametrize(
+    ("name", "command"), list(commands()), ids=lambda value: value if isinstance(value, str) else ""
+)
 def test_every_option_is_in_the_manual(name, command):
     text = next(part for title, part in sections().items() if title.startswith(name))
     for option in command.params:
