@@ -353,6 +353,7 @@ def test_thousands_of_small_arrays_do_not_become_as_many_files(tmp_path):
     assert all(map(same, load(tmp_path, ["v"])["v"], arrays))
 
 
+@pytest.mark.slow
 def test_thousands_of_large_arrays_are_one_pickle(tmp_path):
     arrays = [np.full(600, number) for number in range(1100)]
     assert save({"v": arrays}, tmp_path)["groups"]["v"]["kind"] == "pickle"
