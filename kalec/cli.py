@@ -18,11 +18,13 @@ DONE: Final = 0
 USAGE: Final = 2
 INTERRUPTED: Final = 130
 
-# Each command is a function `command` in a module that is imported when it is used.
+# Each command is a function `command`, or several are an `app`, in a module that is imported when it is used.
 COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "lint": ("kalec.commands.lint", "Say what is wrong with notebooks, all in one go."),
     "graph": ("kalec.commands.graph", "Draw the steps, and the variables that travel between them."),
     "explain": ("kalec.commands.explain", "Say where a variable is made, who changes it, and who reads it."),
+    "run": ("kalec.commands.run", "Run a pipeline here, without a cluster, and nothing twice."),
+    "runs": ("kalec.commands.runs", "Earlier runs: what they did, and away with them."),
     "init": ("kalec.commands.init", "Propose tags for an untagged notebook, and write them on request."),
 }
 
@@ -38,9 +40,12 @@ class Commands(TyperGroup):
         """Load the command."""
         if cmd_name not in COMMANDS:
             return None
-        module, help_text = COMMANDS[cmd_name]
+        name, help_text = COMMANDS[cmd_name]
+        module = importlib.import_module(name)
+        if hasattr(module, "app"):
+            return typer.main.get_command(module.app)
         own = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
-        own.command(cmd_name, help=help_text)(importlib.import_module(module).command)
+        own.command(cmd_name, help=help_text)(module.command)
         return typer.main.get_command(own)
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
