@@ -184,11 +184,12 @@ def _executors(plan: Plan) -> dict[str, Value]:
         f"exec-{claim.task}": {"container": {"image": "argostub/createpvc"}} for claim in plan.made
     }
     for step in plan.pipeline.steps:
-        executors[plan.executors[step.name]] = {"container": _container(plan, step)}
+        executors[plan.executors[step.name]] = {"container": container_of(plan, step)}
     return executors | {f"exec-{task}": {"container": {"image": "argostub/deletepvc"}} for task in plan.removed}
 
 
-def _container(plan: Plan, step: Step) -> dict[str, Value]:
+def container_of(plan: Plan, step: Step) -> dict[str, Value]:
+    """The container of a step, as its executor has it."""
     signature = plan.signatures[step.name]
     install: list[Value] = []
     if plan.options.install:
