@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from kalec import VERSION
+from kalec.commands.compile import compile_command
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
@@ -23,3 +24,6 @@ def root(
         raise typer.Exit
     typer.echo(context.get_help(), err=True)
     raise typer.Exit(2)
+
+
+app.command("compile")(compile_command)

@@ -6,6 +6,7 @@ from typing import Final
 
 from kalec.emit.options import EmitOptions
 from kalec.emit.plan import Plan, plan_of
+from kalec.emit.program import PLACEHOLDER
 from kalec.emit.quantity import parse_quantity
 from kalec.emit.specification import accelerators, container_of
 from kalec.findings import Findings
@@ -45,6 +46,8 @@ def _problem(value: JsonValue) -> str:
         return next(filter(None, map(_problem, value)), "")
     if isinstance(value, str) and any(0xD800 <= ord(character) <= 0xDFFF for character in value):
         return "holds half of a surrogate pair, which is no text"
+    if isinstance(value, str) and PLACEHOLDER in value:
+        return f"holds {PLACEHOLDER}, with which KFP's own placeholders begin"
     if isinstance(value, float) and not math.isfinite(value):
         return f"holds {value}, which JSON does not have"
     if isinstance(value, int) and abs(value) > _EXACT:

@@ -23,7 +23,7 @@ _ANNOTATIONS: Final = {
     ParameterType.DICT: "dict",
 }
 # \r would become \n in a source file, and no YAML reader lets other controls through.
-_PLACEHOLDER: Final = "{{$"
+PLACEHOLDER: Final = "{{$"
 _NOT_AS_IT_IS: Final = re.compile(
     r"[^\t\n\x20-\x7e\xa1-\u1fff\u2030-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]"
 )
@@ -50,11 +50,11 @@ def python_literal(text: str) -> str:
 
     It never holds the characters that begin a placeholder of KFP, which would be replaced in it.
     """
-    as_it_is = "\n" in text and _PLACEHOLDER not in text and not _NOT_AS_IT_IS.search(text)
+    as_it_is = "\n" in text and PLACEHOLDER not in text and not _NOT_AS_IT_IS.search(text)
     for quotes in ("'''", '"""'):
         if as_it_is and quotes not in text and text[-1] not in (quotes[0], "\\"):
             return f"{'r' if chr(92) in text else ''}{quotes}{text}{quotes}"
-    lines = [repr(line).replace(_PLACEHOLDER, "{{\\x24") for line in text.splitlines(keepends=True)]
+    lines = [repr(line).replace(PLACEHOLDER, "{{\\x24") for line in text.splitlines(keepends=True)]
     return (lines or ["''"])[0] if len(lines) < 2 else "(" + "\n".join(lines) + ")"
 
 
