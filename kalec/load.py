@@ -1,13 +1,30 @@
 """From a source file to a pipeline and all findings about it: the one way in, for every command."""
 
 import ast
-import json
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
-from kalec.errors import Damaged, Failed, NotFound
-from kalec.model import Cell, Loaded, Pipeline, PipelineSettings, Read, Step, StepSettings, Write
+from kalec.analysis.assemble import Assembled, assemble
+from kalec.analysis.checks import check_names, check_shared
+from kalec.analysis.definitions import survey
+from kalec.analysis.effects import Names
+from kalec.analysis.flow import Code, analyse
+from kalec.analysis.scopes import Action, occurrences
+from kalec.analysis.shared import SharedCode, shared_parts
+from kalec.analysis.travel import Draft, MetricCode, Travel, sort_steps
+from kalec.analysis.values import check_values
+from kalec.analysis.versions import Kind, Version
+from kalec.declared import read_metrics, read_parameters
+from kalec.errors import Damaged, Failed, NotFound, Refused
+from kalec.findings import Findings, parse_severities
+from kalec.metadata import Metadata, read_metadata
+from kalec.model import Loaded, Metric, Parameter, ParameterType, Pipeline, Place, Severity, Step
+from kalec.outline import Outline, Parsed, StepOutline, outline
+from kalec.source.cells import Source
+from kalec.source.notebook import parse_notebook
+from kalec.source.percent import parse_percent
+from kalec.vocabulary import merge_settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +35,16 @@ class Overrides:
     experiment: str = ""
     description: str = ""
     base_image: str = ""
+    severities: Mapping[str, Severity | None] = field(default_factory=dict)  # by code; None hides a rule
+
+
+@dataclass(slots=True)
+class _Part:
+    """One source with its cells sorted: the file itself, or a notebook that it refers to."""
+
+    outline: Outline
+    metadata: Metadata
+    unit: str = ""
 
 
 def load_pipeline(
@@ -31,33 +58,42 @@ def load_pipeline(
     What is wrong in the source is in the findings. Raises NotFound (no such file), Refused (a kind of file, of notebook or
     of language that kalec does not read), Damaged (not JSON, not UTF-8, not a notebook).
     """
-    notebook = _read(path, text)
-    cells = [
-        Cell(path.name, number, str(cell.get("id", "")), "".join(cell["source"]))
-        for number, cell in enumerate(notebook["cells"], 1)
-        if cell["cell_type"] == "code"
-    ]
-    tags = {number: cell["metadata"].get("tags", []) for number, cell in enumerate(notebook["cells"], 1)}
-    metadata: dict[str, Any] = notebook.get("metadata", {}).get("kubeflow_notebook", {})
     overrides = overrides or Overrides()
-    return Loaded(
-        Pipeline(
-            name=overrides.pipeline_name or metadata.get("pipeline_name", path.stem),
-            description=overrides.description or metadata.get("pipeline_description", ""),
-            experiment=overrides.experiment or metadata.get("experiment_name", ""),
-            parameters=(),
-            steps=tuple(_steps(cells, tags)),
-            settings=PipelineSettings(base_image=overrides.base_image or metadata.get("base_image", "")),
-            source=path.name,
-        ),
-        (),
-    )
+    source = read_source(path, text, pipeline)
+    findings = Findings(_severities(source, overrides))
+    try:
+        return _load(path, source, overrides, findings)
+    except RecursionError:
+        raise Damaged(f"{path} has code that is nested too deeply to be read") from None
+
+
+def read_source(path: Path, text: str | None = None, pipeline: str = "") -> Source:
+    """The cells of a file. Raises NotFound, Refused, Damaged."""
+    try:
+        content = path.read_bytes() if text is None else text.encode("utf-8", errors="surrogatepass")
+    except FileNotFoundError:
+        raise NotFound(f"there is no file {path}") from None
+    except IsADirectoryError:
+        raise Refused(f"{path} is a folder", hint="name a notebook in it") from None
+    except OSError as error:
+        raise Failed(f"{path} cannot be read: {error.strerror}") from None
+    if path.suffix == ".ipynb":
+        return parse_notebook(path.name, content)
+    if path.suffix != ".py":
+        raise Refused(f"{path} is neither a notebook (.ipynb) nor a script (.py)")
+    try:
+        script = content.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
+    except UnicodeDecodeError as error:
+        raise Damaged(f"{path} is not UTF-8: {error.reason} at byte {error.start}") from None
+    if "\x00" in script:
+        raise Damaged(f"{path} is not text: it holds NUL bytes")
+    return parse_percent(path.name, script)
 
 
 def require(loaded: Loaded) -> Pipeline:
     """The pipeline, when nothing keeps it from being used. Raises Failed, which counts the errors."""
     if loaded.has_errors:
-        count = sum(1 for finding in loaded.diagnostics if finding.severity == "error")
+        count = sum(1 for finding in loaded.diagnostics if finding.severity is Severity.ERROR)
         raise Failed(
             f"{loaded.pipeline.source} has {count} error{'s' if count > 1 else ''}",
             hint=f"see `kalec lint {loaded.pipeline.source}`",
@@ -65,71 +101,241 @@ def require(loaded: Loaded) -> Pipeline:
     return loaded.pipeline
 
 
-def _read(path: Path, text: str | None) -> dict[str, Any]:
-    try:
-        notebook = json.loads(path.read_text(encoding="utf-8") if text is None else text)
-    except FileNotFoundError:
-        raise NotFound(f"there is no file {path}") from None
-    except ValueError as error:
-        raise Damaged(f"{path} is not a notebook: {error}") from None
-    if not isinstance(notebook, dict) or not isinstance(notebook.get("cells"), list):
-        raise Damaged(f"{path} is not a notebook: it has no cells")
-    return notebook
+def _severities(source: Source, overrides: Overrides) -> dict[str, Severity | None]:
+    own = source.metadata.get("kalec")
+    said = own.get("severity") if isinstance(own, dict) else None
+    return {**(parse_severities(said.items()) if isinstance(said, dict) else {}), **overrides.severities}
 
 
-def _steps(cells: list[Cell], tags: dict[int, list[str]]) -> list[Step]:
-    """The steps of the notebook, with what travels between them along `prev:` edges."""
-    prelude: list[Cell] = []
-    members: dict[str, list[Cell]] = {}
-    previous: dict[str, list[str]] = {}
-    target = prelude
-    for cell in cells:
-        for tag in tags[cell.number]:
-            kind, _, value = tag.partition(":")
-            if kind in ("imports", "functions"):
-                target = prelude
-            elif kind in ("step", "block"):
-                target = members.setdefault(value, [])
-                previous.setdefault(value, [])
-        previous_of_cell = [tag.partition(":")[2] for tag in tags[cell.number] if tag.startswith("prev:")]
-        for name, own in members.items():
-            if own is target:
-                previous[name] += previous_of_cell
-        target.append(cell)
-    producers: dict[str, dict[str, str]] = {}
-    steps: list[Step] = []
-    for name, own in members.items():
-        visible = {key: step for before in previous[name] for key, step in producers.get(before, {}).items()}
-        made, used = _names(own)
-        reads = tuple(Read(key, visible[key]) for key in sorted(used & visible.keys()))
-        producers[name] = visible | dict.fromkeys(made, name)
-        steps.append(
-            Step(
-                name=name,
-                cells=tuple(own),
-                opening=(*prelude, *reads),
-                after=tuple(sorted(set(previous[name]))),
-                data_from=tuple(sorted({read.step for read in reads})),
-                writes=tuple(Write(key) for key in sorted(made)),
-                aliases=(),
-                parameters=(),
-                metrics=(),
-                imports=(),
-                value_imports=(),
-                requirements=(),
-                settings=StepSettings(),
-                place=own[0].place(),
-            )
+def _load(path: Path, source: Source, overrides: Overrides, findings: Findings) -> Loaded:
+    parts = list(_read_parts(path, source, findings))
+    own = parts[-1]
+    parameters = _parameters(parts, findings)
+    metrics = tuple(metric for part in parts for metric in read_metrics(part.outline.metrics, findings))
+    steps = _order_steps(parts, findings)
+    if not steps:
+        findings.add(
+            "KLC001", Place(source.file), "it has no step", hint="tag cells step:NAME, or see `kalec init --help`"
         )
-    return steps
+    names = _survey(parts, parameters)
+    drafts = _drafts(parts, steps, parameters, names, findings)
+    travel = Travel(drafts, [MetricCode(metric, _metric_code(metric)) for metric in metrics])
+    check_names(travel, findings)
+    check_values(travel, parameters, own.metadata.settings, findings)
+    assembled = assemble(travel, findings)
+    pipeline = Pipeline(
+        name=overrides.pipeline_name or own.metadata.name,
+        description=overrides.description or own.metadata.description,
+        experiment=overrides.experiment or own.metadata.experiment,
+        parameters=parameters,
+        steps=tuple(_step(outline, assembled[name], travel, parts) for name, outline in steps.items()),
+        settings=replace(own.metadata.settings, base_image=overrides.base_image or own.metadata.settings.base_image),
+        source=source.file,
+    )
+    return Loaded(pipeline, findings.sorted())
 
 
-def _names(cells: list[Cell]) -> tuple[set[str], set[str]]:
-    """The names that cells bind, and those that they use."""
-    made: set[str] = set()
-    used: set[str] = set()
-    for cell in cells:
-        for node in ast.walk(ast.parse(cell.source)):
-            if isinstance(node, ast.Name):
-                (made if isinstance(node.ctx, ast.Store) else used).add(node.id)
-    return made, used
+def _read_parts(path: Path, source: Source, findings: Findings) -> Iterable[_Part]:
+    """The notebooks that a source refers to, and the source itself, last."""
+    metadata = read_metadata(source.metadata, path.stem, Place(source.file), findings)
+    own = outline(source, path.parent, findings)
+    units: dict[str, list[str]] = {}
+    for reference in own.references:
+        other = path.parent / reference.path
+        try:
+            inner_source = read_source(other)
+        except (NotFound, Refused, Damaged, Failed) as error:
+            findings.add("KLC023", reference.place, f"the notebook {reference.name!r}: {error.message}")
+            continue
+        inner = outline(inner_source, other.parent, findings)
+        if inner.references or other.resolve() == path.resolve():
+            message = f"the notebook {reference.name!r} refers to notebooks itself: refer to all of them from here"
+            findings.add("KLC023", reference.place, message)
+            continue
+        _rename(inner, reference.name)
+        leaves = inner.steps.keys() - {name for step in inner.steps.values() for name in step.previous}
+        units[reference.name] = sorted(leaves)
+        for step in inner.steps.values():
+            step.previous += [] if step.previous else reference.above
+        yield _Part(
+            inner,
+            read_metadata(inner_source.metadata, other.stem, Place(inner_source.file), findings),
+            reference.name,
+        )
+    _follow_units(own, units)
+    yield _Part(own, metadata)
+
+
+def _rename(inner: Outline, unit: str) -> None:
+    """Steps of a referenced notebook are named after the reference too."""
+    steps = {f"{unit}_{name}": step for name, step in inner.steps.items()}
+    for name, step in steps.items():
+        step.name, step.unit = name, unit
+        step.previous = [f"{unit}_{before}" for before in step.previous]
+    inner.steps = steps
+
+
+def _follow_units(own: Outline, units: Mapping[str, list[str]]) -> None:
+    """A step waits for the referenced notebooks above it, so that a notebook runs as it reads."""
+    for name, step in own.steps.items():
+        above = [r.name for r in own.references if name not in r.above]
+        step.previous += [unit for unit in above if unit not in step.previous]
+        step.previous = [leaf for before in step.previous for leaf in units.get(before, [before])]
+        step.previous = [before for before in step.previous if before not in {r.name for r in own.references}]
+
+
+def _parameters(parts: list[_Part], findings: Findings) -> tuple[Parameter, ...]:
+    """All parameters; those of the notebook itself win over those of notebooks it refers to."""
+    read: dict[str, Parameter] = {}
+    for part in parts:
+        for parameter in read_parameters(part.outline.parameters, findings):
+            read[parameter.name] = parameter
+    return tuple(read.values())
+
+
+def _order_steps(parts: list[_Part], findings: Findings) -> dict[str, StepOutline]:
+    steps = {name: step for part in parts for name, step in part.outline.steps.items()}
+    order, cycle = sort_steps({name: step.previous for name, step in steps.items()})
+    if cycle:
+        places = " -> ".join(cycle)
+        findings.add("KLC014", steps[cycle[0]].place, f"these steps wait for each other: {places}")
+        for step in steps.values():
+            step.previous = [name for name in step.previous if name not in cycle]
+        order, _ = sort_steps({name: step.previous for name, step in steps.items()})
+    return {name: steps[name] for name in order}
+
+
+def _survey(parts: list[_Part], parameters: tuple[Parameter, ...]) -> Names:
+    statements = [
+        statement
+        for part in parts
+        for cells in (part.outline.shared, *(step.cells for step in part.outline.steps.values()))
+        for _, several in cells
+        for statement in several
+    ]
+    plain = {p.name: p.type not in (ParameterType.LIST, ParameterType.DICT) for p in parameters}
+    return survey(statements, plain)
+
+
+def _drafts(
+    parts: list[_Part],
+    steps: Mapping[str, StepOutline],
+    parameters: tuple[Parameter, ...],
+    names: Names,
+    findings: Findings,
+) -> list[Draft]:
+    ranks: dict[tuple[str, int], int] = {}
+    for part in parts:
+        for key in part.outline.order:
+            ranks.setdefault(key, len(ranks) + 1)
+    mentioned = _mentioned(parts)
+    given = {p.name: Version(p.name, "", Kind.PARAMETER, 0) for p in parameters}
+    makers: dict[str, str] = {}
+    for name, step in steps.items():
+        for _, statements in step.cells:
+            for found in occurrences(*statements):
+                if found.action is Action.STORE and not found.deferred:
+                    makers.setdefault(found.name, name)
+    drafts: dict[str, Draft] = {}
+    for part in parts:
+        shared = _shared(part, given, names, mentioned)
+        check_shared(shared, given, makers, findings)
+        defaults = {**given, **_shared_versions(shared, ranks)}
+        for name, step in part.outline.steps.items():
+            code = Code(step.cells, names, frozenset(shared.facts.definitions), part.outline.postponed)
+            drafts[name] = Draft(name, code, shared, tuple(step.previous), ranks, step.place, defaults)
+    defined = frozenset().union(*(draft.code.defined for draft in drafts.values())) if drafts else frozenset()
+    for draft in drafts.values():
+        draft.code.defined = defined | _defined_in(steps)
+    return [drafts[name] for name in steps]
+
+
+def _defined_in(steps: Mapping[str, StepOutline]) -> frozenset[str]:
+    """Names that steps give to functions and classes."""
+    return frozenset(
+        statement.name
+        for step in steps.values()
+        for _, statements in step.cells
+        for statement in statements
+        if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
+    )
+
+
+def _mentioned(parts: list[_Part]) -> frozenset[str]:
+    """All names that any code of the source uses."""
+    found: set[str] = set()
+    for part in parts:
+        outlines: list[list[Parsed]] = [part.outline.shared, part.outline.metrics]
+        outlines += [step.cells for step in part.outline.steps.values()]
+        for cells in outlines:
+            for _, statements in cells:
+                found.update(
+                    node.id
+                    for statement in statements
+                    for node in ast.walk(statement)
+                    if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)
+                )
+    return frozenset(found)
+
+
+def _shared(part: _Part, given: Mapping[str, Version], names: Names, mentioned: frozenset[str]) -> SharedCode:
+    code = Code(part.outline.shared, names, frozenset(), part.outline.postponed)
+    facts = analyse(code, given)
+    return SharedCode(code, facts, shared_parts(code, mentioned))
+
+
+def _shared_versions(shared: SharedCode, ranks: Mapping[tuple[str, int], int]) -> dict[str, Version]:
+    """What shared code leaves for every step."""
+    facts, made = shared.facts, {}
+    for name, origins in facts.exits.items():
+        sites = [origin for origin in origins if origin >= 0]
+        if not sites:
+            continue
+        rank = max(ranks.get((facts.bound_in[site].file, facts.bound_in[site].number), 0) for site in sites)
+        definitions = facts.definitions.get(name, [])
+        all_defined = all(site in facts.definition_sites for site in sites)
+        made[name] = Version(
+            name,
+            "",
+            Kind.SHARED,
+            rank,
+            definitions=frozenset(facts.closure(name)),
+            sources=tuple(definitions) if all_defined else (),
+            modules=facts.modules(name, {}),
+        )
+    return made
+
+
+def _metric_code(metric: Metric) -> ast.stmt:
+    return ast.parse(metric.expression).body[0]
+
+
+def _step(outline: StepOutline, found: Assembled, travel: Travel, parts: list[_Part]) -> Step:
+    part = next(part for part in parts if outline.name in part.outline.steps)
+    settings = merge_settings(
+        parts[-1].metadata.step_defaults, merge_settings(part.metadata.step_defaults, outline.settings)
+    )
+    if part.unit and not settings.base_image:
+        settings = replace(settings, base_image=part.metadata.settings.base_image)
+    requirements = list(part.outline.requirements)
+    every = {name: step for one in parts for name, step in one.outline.steps.items()}
+    for name in travel.journeys:
+        if name in travel.ancestors[outline.name] or name == outline.name:
+            requirements += every[name].requirements
+    return Step(
+        name=outline.name,
+        cells=tuple(cell for cell, _ in outline.cells),
+        opening=found.opening,
+        after=found.after,
+        data_from=found.data_from,
+        writes=found.writes,
+        aliases=found.aliases,
+        parameters=found.parameters,
+        metrics=tuple(travel.metrics.get(outline.name, ())),
+        imports=found.imports,
+        value_imports=found.value_imports,
+        requirements=tuple(dict.fromkeys(requirements)),
+        settings=settings,
+        place=outline.place,
+        unit=outline.unit,
+    )

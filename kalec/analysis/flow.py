@@ -1,0 +1,454 @@
+"""One step, statement by statement: which names it takes from outside, and what it leaves behind.
+
+For each name a state says where its value may come from at that point: from outside (ENTRY), from one of the places that bind
+it here (numbered), or from nowhere (DELETED). Branches join, loops run until nothing changes.
+"""
+
+import ast
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Final, Protocol
+
+from kalec.analysis.definitions import Definition, define
+from kalec.analysis.effects import Effects, Names, effects, is_immutable, roots
+from kalec.analysis.scopes import Action, Occurrence, occurrences
+from kalec.model import Cell
+from kalec.words import words
+
+ENTRY: Final = -1
+NO_ITERATION: Final = -2  # from outside, if a loop ran zero times: that is no reason to complain
+DELETED: Final = -3
+_FROM_ENTRY: Final = frozenset({ENTRY})
+_DYNAMIC: Final = words("exec eval globals locals vars dir")
+
+State = dict[str, frozenset[int]]
+
+
+class Known(Protocol):
+    """What is known about a name as it stands when a step begins."""
+
+    @property
+    def definitions(self) -> frozenset[Definition]:
+        """The definitions that its value is, or may hold."""
+
+    @property
+    def modules(self) -> frozenset[str]:
+        """The modules that its value may be of."""
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """A name that a step takes from outside, and where."""
+
+    cell: Cell
+    occurrence: Occurrence
+    always: bool  # nothing of the step may have bound it before
+    expected: bool  # it fails when the name is missing
+    is_real: bool  # the value may be wanted; not for what only texts and empty loops name
+    called: Definition | None = None  # the definition whose body uses it
+
+
+@dataclass(slots=True)
+class Facts:
+    """What one step does with names."""
+
+    uses: dict[str, Use] = field(default_factory=dict)  # the first of each name, an expected one if there is one
+    loaded: set[str] = field(default_factory=set)  # all names it mentions, through functions too
+    exits: State = field(default_factory=dict)  # of the names that it binds or deletes
+    bound_at: dict[int, ast.AST] = field(default_factory=dict)
+    bound_in: dict[int, Cell] = field(default_factory=dict)
+    definitions: dict[str, list[Definition]] = field(default_factory=dict)
+    definition_sites: dict[int, Definition] = field(default_factory=dict)
+    effects: Effects = field(default_factory=Effects)
+    changes: dict[str, bool] = field(default_factory=dict)  # by functions that it calls; `effects` has its own
+    own_changes: dict[str, bool] = field(default_factory=dict)
+    deep_changes: set[str] = field(default_factory=set)  # of objects and all that they hold
+    holds: dict[str, set[str]] = field(default_factory=dict)
+    deleted_uses: list[tuple[Cell, Occurrence, bool]] = field(default_factory=list)
+    uncertain_uses: list[tuple[Cell, Occurrence]] = field(default_factory=list)
+    dynamic: list[tuple[Cell, ast.AST]] = field(default_factory=list)
+    unreachable: list[tuple[Cell, ast.stmt]] = field(default_factory=list)
+    modules_of: dict[str, set[str]] = field(default_factory=dict)  # import names that values are made with
+    closures: dict[str, tuple[tuple[Definition, ...], frozenset[str]]] = field(default_factory=dict)
+    entry: Mapping[str, Known] = field(default_factory=dict)
+    names: Names = field(default_factory=Names)
+
+    def closure(self, name: str) -> tuple[Definition, ...]:
+        """All definitions that the value of a name may be, hold, or use when it is called."""
+        return self.reach(name)[0]
+
+    def modules(self, name: str, entry: Mapping[str, Known]) -> frozenset[str]:
+        """The modules that the value of a name may be of."""
+        definitions, through = self.reach(name)
+        found = {module for definition in definitions for module in definition.modules}
+        for other in through:
+            found |= {self.names.module(used) for used in self.modules_of.get(other, ())}
+            if other in entry and other not in self.names.immutable:
+                found |= entry[other].modules
+        return frozenset(found)
+
+    def reach(self, name: str) -> tuple[tuple[Definition, ...], frozenset[str]]:
+        """The definitions behind a name, and the names through which they were found."""
+        if name not in self.closures:
+            found: dict[Definition, None] = {}
+            seen: set[str] = set()
+            waiting = [name]
+            while waiting:
+                current = waiting.pop()
+                if current in seen:
+                    continue
+                seen.add(current)
+                waiting += self.holds.get(current, ())
+                known = self.entry.get(current)
+                for definition in [*self.definitions.get(current, ()), *(known.definitions if known else ())]:
+                    if definition not in found:
+                        found[definition] = None
+                        waiting += [part.name for part in (*definition.needs_now, *definition.needs_later)]
+            self.closures[name] = (tuple(found), frozenset(seen))
+        return self.closures[name]
+
+
+@dataclass(slots=True)
+class Code:
+    """The statements of a step, by cell."""
+
+    cells: list[tuple[Cell, list[ast.stmt]]]
+    names: Names
+    defined: frozenset[str]  # names that earlier definitions gave
+    postponed: bool = False  # from __future__ import annotations
+    _effects: Effects | None = None
+    _parts: dict[int, Definition | None] = field(default_factory=dict)
+
+    @property
+    def statements(self) -> list[ast.stmt]:
+        """All of them, in order."""
+        return [statement for _, statements in self.cells for statement in statements]
+
+    def effects(self) -> Effects:
+        """Of its statements; worked out once."""
+        if self._effects is None:
+            self._effects = effects(self.statements, self.names)
+        return self._effects
+
+    def definition(self, statement: ast.stmt, cell: Cell) -> Definition | None:
+        """The definition that a top-level statement is; the same object each time."""
+        key = id(statement)
+        if key not in self._parts:
+            self._parts[key] = define(statement, cell, self.names, self.defined)
+            found = self._parts[key]
+            if found:
+                self.defined |= found.names
+        return self._parts[key]
+
+
+def analyse(code: Code, entry: Mapping[str, Known], afterwards: Iterable[tuple[Cell, list[ast.stmt]]] = ()) -> Facts:
+    """Walk the statements of a step that begins with the names of `entry`; `afterwards` only looks at what they leave."""
+    walk = _Walk(code, entry)
+    walk.prepare()
+    state: State | None = {}
+    for cell, statements in code.cells:
+        walk.cell = cell
+        state = walk.block(statements, state, top=True)
+    walk.facts.exits = dict(state if state is not None else walk.last)
+    for cell, statements in afterwards:
+        walk.cell = cell
+        walk.block(statements, dict(walk.facts.exits))
+    return walk.facts
+
+
+class _Walk:
+    def __init__(self, code: Code, entry: Mapping[str, Known]) -> None:
+        self.code, self.entry, self.names = code, entry, code.names
+        self.facts = Facts(effects=code.effects(), entry=entry, names=code.names)
+        self.cell = code.cells[0][0] if code.cells else Cell("", 0, "", "")
+        self.state: State = {}
+        self.last: State = {}
+        self.tolerant = 0
+        self.sites: dict[tuple[int, str], int] = {}
+        self.loops: list[list[State]] = []
+        self.called: set[int] = set()
+        self.touched: dict[int, list[Occurrence]] = {}
+
+    # What the step's own statements say, in any order.
+
+    def prepare(self) -> None:
+        facts = self.facts
+        for cell, statements in self.code.cells:
+            for statement in statements:
+                found = self.code.definition(statement, cell)
+                for name in found.names if found else ():
+                    facts.definitions.setdefault(name, []).append(found)  # type: ignore[arg-type]  # names come from it
+        for name, shared, value in facts.effects.bindings:
+            facts.holds.setdefault(name, set()).update(shared, self._deep_copied(value))
+            if value is not None and not is_immutable(value, self.names):
+                made_with = {n.id for n in ast.walk(value) if isinstance(n, ast.Name)}
+                facts.modules_of.setdefault(name, set()).update(made_with & self.names.imports.keys())
+                facts.holds[name] |= made_with & facts.definitions.keys()
+        for change in facts.effects.changes:
+            for root in change.roots:
+                facts.holds.setdefault(root, set()).update(change.holds - {root})
+                facts.own_changes[root] = facts.own_changes.get(root, False) or change.sure
+            if change.deep:
+                facts.deep_changes |= change.roots
+
+    def _deep_copied(self, value: ast.AST | None) -> frozenset[str]:
+        """A deep copy shares nothing with its original, and is of the same classes."""
+        calls = [node for node in ast.walk(value) if isinstance(node, ast.Call)] if value else []
+        copied = [call for call in calls if self.names.path(call.func) == "copy.deepcopy"]
+        return frozenset().union(*(roots(argument, self.names) for call in copied for argument in call.args))
+
+    # What happens to one name.
+
+    def load(self, occurrence: Occurrence, called: Definition | None = None) -> None:
+        name = occurrence.name
+        origins = self.state.get(name, _FROM_ENTRY)
+        self.facts.loaded.add(name)
+        if ENTRY in origins or NO_ITERATION in origins:
+            expected = not occurrence.optional and not self.tolerant and ENTRY in origins and not called
+            is_real = ENTRY in origins and not occurrence.optional
+            use = Use(
+                self.cell, occurrence, origins == _FROM_ENTRY, expected and not occurrence.deferred, is_real, called
+            )
+            before = self.facts.uses.get(name)
+            if before is None or (use.expected, use.is_real) > (before.expected, before.is_real):
+                self.facts.uses[name] = use
+            if ENTRY in origins and len(origins) > 1 and expected:
+                self.facts.uncertain_uses.append((self.cell, occurrence))
+        if DELETED in origins and not called and not self.tolerant:
+            self.facts.deleted_uses.append((self.cell, occurrence, origins == {DELETED}))
+        if called is None:
+            self.mention(name, id(occurrence.node) in self.called and not occurrence.deferred)
+
+    def mention(self, name: str, is_call: bool) -> None:
+        """Whoever has a name may call what is behind it: do what its functions may do."""
+        closure = self.facts.closure(name)
+        own = self.facts.definitions.get(name, ())
+        for definition in closure:
+            for need in definition.needs_later:
+                self.load(need, called=definition)
+            for bound, sure in definition.binds_later.items():
+                certain = sure and is_call and len(own) <= 1 and definition.names == {name}
+                self.bind(bound, definition.node, certain=certain)
+            for changed, sure in definition.changes_later.items():
+                self.facts.changes[changed] = self.facts.changes.get(changed, False) or (sure and is_call)
+            if definition.has_state and name not in definition.names:
+                self.facts.changes.setdefault(name, False)
+
+    def bind(self, name: str, node: ast.AST, *, certain: bool = True, definition: Definition | None = None) -> None:
+        site = self.sites.setdefault((id(node), name), len(self.sites))
+        self.facts.bound_at[site] = node
+        self.facts.bound_in[site] = self.cell
+        if definition:
+            self.facts.definition_sites[site] = definition
+        before = frozenset() if certain else self.state.get(name, _FROM_ENTRY)
+        self.state[name] = before | {site}
+
+    def touch(self, found: Iterable[Occurrence]) -> None:
+        for occurrence in found:
+            if occurrence.action is Action.LOAD:
+                self.load(occurrence)
+            elif occurrence.deferred:
+                continue
+            elif occurrence.action is Action.STORE:
+                self.bind(occurrence.name, occurrence.node, certain=occurrence.certain)
+            else:
+                if ENTRY in self.state.get(occurrence.name, _FROM_ENTRY):
+                    self.load(occurrence)
+                self.state[occurrence.name] = frozenset({DELETED})
+
+    def code_of(self, *nodes: ast.AST | None) -> None:
+        """Go through the names of expressions or plain statements."""
+        for node in nodes:
+            if node is None:
+                continue
+            key = id(node)
+            if key not in self.touched:
+                self.touched[key] = occurrences(node, postponed=self.code.postponed)
+                self.called |= {id(call.func) for call in ast.walk(node) if isinstance(call, ast.Call)}
+            self.named_in_texts(node)
+            self.touch(self.touched[key])
+
+    def named_in_texts(self, node: ast.AST) -> None:
+        """Names that are said in texts: `eval("x + 1")`, `frame.query("a > @x")`, `"x" in globals()`."""
+        for call in ast.walk(node):
+            if (
+                isinstance(call, ast.Compare)
+                and isinstance(call.left, ast.Constant)
+                and isinstance(call.left.value, str)
+            ):
+                if any(
+                    isinstance(other, ast.Call) and self.names.builtin(other.func) in _DYNAMIC
+                    for other in call.comparators
+                ):
+                    self.load(Occurrence(call.left.value, Action.LOAD, call, optional=True))
+                continue
+            if not isinstance(call, ast.Call):
+                continue
+            text = call.args[0].value if call.args and isinstance(call.args[0], ast.Constant) else None
+            if isinstance(call.func, ast.Attribute) and call.func.attr in ("query", "eval") and isinstance(text, str):
+                for name in re.findall(r"@([A-Za-z_]\w*)", text):
+                    self.load(Occurrence(name, Action.LOAD, call, optional=True))
+            elif self.names.builtin(call.func) in _DYNAMIC:
+                self.dynamic(call, text)
+
+    def dynamic(self, call: ast.Call, text: object) -> None:
+        builtin = self.names.builtin(call.func)
+        if builtin in ("exec", "eval") and isinstance(text, str):
+            try:
+                self.touch(
+                    Occurrence(part.name, part.action, call, part.deferred, certain=False)
+                    for part in occurrences(ast.parse(text))
+                )
+            except (SyntaxError, ValueError, RecursionError):
+                return
+        elif builtin in ("exec", "eval", "globals", "locals") or not call.args:
+            self.facts.dynamic.append((self.cell, call))
+            for name in self.entry:
+                self.load(Occurrence(name, Action.LOAD, call, optional=True))
+
+    # Statements.
+
+    def block(self, statements: list[ast.stmt], state: State | None, *, top: bool = False) -> State | None:
+        """The state after some statements; None when their end is not reached."""
+        for statement in statements:
+            if state is None:
+                self.facts.unreachable.append((self.cell, statement))
+                return None
+            self.state = state
+            state = self.statement(statement, top)
+            if state is not None:
+                self.last = state
+        return state
+
+    def statement(self, statement: ast.stmt, top: bool) -> State | None:
+        definition = self.code.definition(statement, self.cell) if top else None
+        if definition:
+            self.code_of_definition(definition)
+            return self.state
+        match statement:
+            case ast.If():
+                return self.branches(statement)
+            case ast.For() | ast.AsyncFor():
+                self.code_of(statement.iter)
+                return self.loop(statement, statement.target)
+            case ast.While():
+                return self.loop(statement, None)
+            case ast.Try() | ast.TryStar():
+                return self.attempt(statement)
+            case ast.With() | ast.AsyncWith():
+                return self.within(statement)
+            case ast.Match():
+                return self.match(statement)
+            case ast.Break() | ast.Continue():
+                for ends in self.loops[-1:]:
+                    ends.append(self.state)
+                return None
+        self.code_of(statement)
+        return None if isinstance(statement, ast.Raise) else self.state
+
+    def within(self, statement: ast.With | ast.AsyncWith) -> State | None:
+        for item in statement.items:
+            self.code_of(item.context_expr, item.optional_vars)
+        return self.block(statement.body, self.state)
+
+    def code_of_definition(self, definition: Definition) -> None:
+        for need in definition.needs_now:
+            self.load(need)
+        if isinstance(definition.node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            for decorator in definition.node.decorator_list:
+                self.called |= {id(node) for node in ast.walk(decorator)}
+        for name in sorted(definition.names):
+            self.bind(name, definition.node, definition=definition)
+
+    def branches(self, statement: ast.If) -> State | None:
+        self.code_of(statement.test)
+        before = self.state
+        constant = statement.test.value if isinstance(statement.test, ast.Constant) else None
+        then = self.block(statement.body, dict(before))
+        otherwise = self.block(statement.orelse, dict(before))
+        if constant is True:
+            return then
+        return _join(then, otherwise)
+
+    def loop(self, statement: ast.For | ast.AsyncFor | ast.While, target: ast.expr | None) -> State | None:
+        endless = (
+            isinstance(statement, ast.While) and isinstance(statement.test, ast.Constant) and bool(statement.test.value)
+        )
+        before = dict(self.state)
+        after: State | None = before
+        self.loops.append([])
+        for _ in range(2):
+            self.state = dict(after) if after is not None else dict(before)
+            if isinstance(statement, ast.While):
+                self.code_of(statement.test)
+            self.code_of(target)
+            after = _join(self.block(statement.body, self.state), *self.loops[-1], before)
+        left = self.loops.pop()
+        body_end = after
+        if not endless and body_end is not None:
+            body_end = {name: _softened(origins, before.get(name, _FROM_ENTRY)) for name, origins in body_end.items()}
+        else:
+            body_end = _join(*left)
+        return self.block(statement.orelse, body_end) if body_end is not None else None
+
+    def attempt(self, statement: ast.Try | ast.TryStar) -> State | None:
+        before = dict(self.state)
+        catches_names = any(_catches_name_errors(handler) for handler in statement.handlers)
+        self.tolerant += catches_names
+        middle: State | None = dict(before)
+        state: State | None = dict(before)
+        for part in statement.body:
+            state = self.block([part], state)
+            middle = _join(middle, state)
+        self.tolerant -= catches_names
+        ends = [self.block(statement.orelse, dict(state)) if state is not None else None]
+        for handler in statement.handlers:
+            self.state = dict(middle or before)
+            self.code_of(handler.type)
+            if handler.name:
+                self.bind(handler.name, handler)
+            end = self.block(handler.body, self.state)
+            if end is not None and handler.name:
+                end[handler.name] = frozenset({DELETED})
+            ends.append(end)
+        joined = _join(*ends)
+        if statement.finalbody:
+            final = self.block(statement.finalbody, dict(joined if joined is not None else (middle or before)))
+            return final if joined is not None else None
+        return joined
+
+    def match(self, statement: ast.Match) -> State | None:
+        self.code_of(statement.subject)
+        before = self.state
+        ends: list[State | None] = []
+        complete = False
+        for case in statement.cases:
+            self.state = dict(before)
+            self.code_of(case.pattern, case.guard)
+            ends.append(self.block(case.body, self.state))
+            complete |= case.guard is None and isinstance(case.pattern, ast.MatchAs) and case.pattern.pattern is None
+        return _join(*ends, None if complete else before)
+
+
+def _join(*states: State | None) -> State | None:
+    """What may hold after any of several ways."""
+    reached = [state for state in states if state is not None]
+    if not reached:
+        return None
+    names = set().union(*reached)
+    return {name: frozenset().union(*(state.get(name, _FROM_ENTRY) for state in reached)) for name in names}
+
+
+def _softened(origins: frozenset[int], before: frozenset[int]) -> frozenset[int]:
+    """After a loop: that it ran zero times is possible, and no reason to complain."""
+    if ENTRY in origins and before == _FROM_ENTRY and len(origins) > 1:
+        return (origins - {ENTRY}) | {NO_ITERATION}
+    return origins
+
+
+def _catches_name_errors(handler: ast.ExceptHandler) -> bool:
+    if handler.type is None:
+        return True
+    named = {node.id for node in ast.walk(handler.type) if isinstance(node, ast.Name)}
+    return bool(named & {"NameError", "Exception", "BaseException", "UnboundLocalError"})
