@@ -22,7 +22,7 @@ from typing import Any, Final
 
 from kalec.model import Cell, JsonValue, Read, Step
 
-PARTS: Final = ("failure", "plain", "formats", "pickles", "marshal", "step")
+PARTS: Final = ("failure", "formats", "plain", "pickles", "marshal", "step")
 """The modules of the text, each after those that it needs."""
 
 

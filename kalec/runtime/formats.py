@@ -34,7 +34,11 @@ def inline(value: Any) -> dict[str, Any] | None:
         return None
     import numpy as np
 
-    if isinstance(value, np.generic) and value.dtype.kind in "biufcmMSU" and type(value) is value.dtype.type:
+    if type(value) is np.str_:
+        return {"$str_": str(value)}
+    if type(value) is np.bytes_:
+        return {"$bytes_": value.hex()}
+    if isinstance(value, np.generic) and value.dtype.kind in "biufcmM" and type(value) is value.dtype.type:
         return {"$numpy": [value.dtype.str, value.tobytes().hex()], "text": str(value)}
     if isinstance(value, np.dtype) and _is_exact(value):
         return {"$dtype": _descr_to_json(np.lib.format.dtype_to_descr(value))}
@@ -47,8 +51,12 @@ def read_inline(node: dict[str, Any]) -> Any:
 
     if "$dtype" in node:
         return _dtype(node["$dtype"])
+    if "$str_" in node:
+        return np.str_(node["$str_"])
+    if "$bytes_" in node:
+        return np.bytes_(bytes.fromhex(node["$bytes_"]))
     dtype, content = node["$numpy"]
-    return np.frombuffer(bytes.fromhex(content) or b"\0" * 4, dtype=dtype if content else dtype[0] + dtype[1] + "1")[0]
+    return np.frombuffer(bytes.fromhex(content), dtype)[0]
 
 
 # Arrays. `.npy` keeps the dtype, the shape and the order of the axes; what it loses is written beside it, or refused.
@@ -120,6 +128,37 @@ def _read_array(path: Path, details: dict[str, Any]) -> Any:
     return value
 
 
+def owner(value: Any) -> Any:
+    """The array whose memory a plain array is a window into: itself, when it is not one, or when that cannot be told."""
+    kind = type(value)
+    if kind.__module__ != "numpy" or kind.__name__ != "ndarray" or value.dtype.hasobject:
+        return value
+    found = value
+    while type(found.base) is kind:
+        found = found.base
+    return found if found.flags.c_contiguous and _fits_array(found) and _is_exact(value.dtype) else value
+
+
+def window(value: Any, whole: Any) -> list[Any]:
+    """Where in its owner an array lies: dtype, shape, strides and offset, in bytes; plain JSON."""
+    import numpy as np
+
+    offset = value.__array_interface__["data"][0] - whole.__array_interface__["data"][0]
+    dtype = _descr_to_json(np.lib.format.dtype_to_descr(value.dtype))
+    return [dtype, list(value.shape), list(value.strides), offset, value.flags.writeable]
+
+
+def make_view(whole: Any, place: list[Any]) -> Any:
+    """The array that lies there."""
+    import numpy as np
+
+    dtype, shape, strides, offset, writeable = place
+    view = np.ndarray(shape, _dtype(dtype), whole, offset, strides)
+    if not writeable:
+        view.flags.writeable = False
+    return view
+
+
 def _fits_masked(value: Any) -> bool:
     import numpy as np
 
@@ -177,7 +216,8 @@ def _fits_frame(value: Any) -> bool:
     pandas = sys.modules["pandas"]
     if type(value) not in (pandas.DataFrame, pandas.Series) or value.attrs or not _has_arrow():
         return False
-    return _only_texts(value if value.ndim == 2 else value.to_frame())
+    frame = value if value.ndim == 2 else value.to_frame(name="value")
+    return all(type(label) is str for label in frame.columns) and _only_texts(frame)
 
 
 def _has_arrow() -> bool:
@@ -198,7 +238,7 @@ def _write_frame(value: Any, path: Path) -> dict[str, Any]:
             raise Inexact
         details["name"] = value.name
     try:
-        table = pyarrow.Table.from_pandas(frame, preserve_index=True)
+        table = pyarrow.Table.from_pandas(frame)
         pyarrow.feather.write_feather(
             table, path, compression="lz4" if pyarrow.Codec.is_available("lz4") else "uncompressed"
         )

@@ -17,9 +17,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 from kalec.runtime.failure import CannotMarshal, DamagedValue, StepError, summary
 from kalec.runtime.formats import FORMATS, Inexact, format_of, inline, read_inline
@@ -52,8 +53,8 @@ def save(values: Mapping[str, Any], directory: str | Path, unbound: Iterable[str
     folder = Path(directory)
     folder.mkdir(parents=True, exist_ok=True)
     groups = {
-        names[0]: _save_group({name: values[name] for name in names}, folder, _stem(number, names[0]))
-        for number, names in enumerate(_groups(values), 1)
+        names[0]: _save_group({name: values[name] for name in names}, folder, _stem(number, names[0]), windows)
+        for number, (names, windows) in enumerate(_groups(values), 1)
     }
     manifest = {
         "format": FORMAT,
@@ -177,31 +178,45 @@ class FileLeaves:
         return FORMATS[node["format"]].read(self._folder / node["$file"], node)
 
 
-def _groups(values: Mapping[str, Any]) -> list[list[str]]:
-    """The names of the variables that share objects, together; in the order that they are stored in."""
+class Parts(NamedTuple):
+    """What can be noticed to be the same object in two variables."""
+
+    ids: list[int]
+    windows: Counter[int]  # by the id of an array that owns memory: how many arrays of the variable lie in it
+    alive: Any  # keeps the ids from being given to other objects
+
+
+def _groups(values: Mapping[str, Any]) -> list[tuple[list[str], Collection[int]]]:
+    """The names of the variables that share objects, together, in the order that they are stored in.
+
+    With each group go the ids of the arrays in whose memory several others lie.
+    """
     parts = {name: _parts(name, values[name]) for name in sorted(values)}
-    owner: dict[int, str] = {}
+    first_with: dict[int, str] = {}
     group: dict[str, list[str]] = {name: [name] for name in parts}
-    for name, ids in parts.items():
-        for part in ids:
-            one, other = group[owner.setdefault(part, name)], group[name]
+    for name in parts:
+        for part in parts[name].ids:
+            one, other = group[first_with.setdefault(part, name)], group[name]
             if one is not other:
                 one += other
                 group.update(dict.fromkeys(other, one))
-    unique = {id(names): names for names in group.values()}
-    # What is contained comes before what contains it: it has fewer parts.
-    return [sorted(names, key=lambda name: (len(parts[name]), name)) for names in unique.values()]
+    found: list[tuple[list[str], Collection[int]]] = []
+    for names in {id(names): names for names in group.values()}.values():
+        windows = sum((parts[name].windows for name in names), Counter[int]())
+        # What is contained comes before what contains it: it has fewer parts.
+        ordered = sorted(names, key=lambda name: (len(parts[name].ids), name))
+        found.append((ordered, {part for part, count in windows.items() if count > 1}))
+    return found
 
 
-def _parts(name: str, value: Any) -> dict[int, Any]:
-    """The objects in a value whose identity can be noticed, by id."""
+def _parts(name: str, value: Any) -> Parts:
     survey = Survey(FileLeaves(Path(), ""))
     try:
         survey.walk(value)
-        return dict(survey.visits)
+        return Parts(list(survey.visits), Counter(survey.visits), value)
     except (NotPlain, RecursionError):
-        with _Discard() as nowhere:
-            return dict(_pickle({name: value}, nowhere).parts)
+        pickler = _pickle({name: value}, _Discard())
+        return Parts(list(pickler.parts), pickler.windows, pickler.parts)
 
 
 class _Discard:
@@ -216,14 +231,8 @@ class _Discard:
     def truncate(self) -> None:
         return None
 
-    def __enter__(self) -> Any:
-        return self
 
-    def __exit__(self, *_: object) -> None:
-        return None
-
-
-def _save_group(values: dict[str, Any], folder: Path, stem: str) -> dict[str, Any]:
+def _save_group(values: dict[str, Any], folder: Path, stem: str, windows: Collection[int]) -> dict[str, Any]:
     try:
         kind, files, note = "json", _save_plain(values, folder, stem), ""
     except (NotPlain, Inexact, ValueError, RecursionError) as reason:
@@ -231,7 +240,7 @@ def _save_group(values: dict[str, Any], folder: Path, stem: str) -> dict[str, An
             leaf.unlink()
         file = f"{stem}.pickle"
         with (folder / file).open("wb") as stream:
-            kind = "pickle" if isinstance(_pickle(values, stream), Pickler) else "cloudpickle"
+            kind = "pickle" if isinstance(_pickle(values, stream, windows), Pickler) else "cloudpickle"
         files = [file]
         note = (
             f"pickled, because of {str(reason) or type(reason).__name__}: load it only where you trust who ran the step"
@@ -259,10 +268,10 @@ def _save_plain(values: dict[str, Any], folder: Path, stem: str) -> list[str]:
     return [f"{stem}.json", *leaves.files]
 
 
-def _pickle(values: Mapping[str, Any], stream: Any) -> Any:
+def _pickle(values: Mapping[str, Any], stream: Any, windows: Collection[int] = ()) -> Any:
     """Pickle the variables one after another, and return the pickler. Raises CannotMarshal."""
     try:
-        return _pickle_with(Pickler, values, stream)
+        return _pickle_with(Pickler, values, stream, windows)
     except Unpicklable as failed:
         cloud = cloud_pickler()
         error = failed
@@ -270,14 +279,14 @@ def _pickle(values: Mapping[str, Any], stream: Any) -> Any:
             stream.seek(0)
             stream.truncate()
             try:
-                return _pickle_with(cloud, values, stream)
+                return _pickle_with(cloud, values, stream, windows)
             except Unpicklable as again:
                 error = again
         raise _cannot(values, error) from error
 
 
-def _pickle_with(kind: Any, values: Mapping[str, Any], stream: Any) -> Any:
-    pickler = kind(stream, protocol=5)
+def _pickle_with(kind: Any, values: Mapping[str, Any], stream: Any, windows: Collection[int]) -> Any:
+    pickler = kind(stream, windows, protocol=5)
     for value in values.values():
         with culprit(pickler):
             pickler.dump(value)
@@ -311,6 +320,8 @@ def _path_to(target: Any, root: Any, name: str) -> str | None:
     for path, value in waiting:  # grows while it is gone through
         if value is target:
             return path
+        if len(path) > 500:  # nobody reads on, and the paths into a deep value would fill the memory
+            continue
         children: list[tuple[str, Any]] = []
         if isinstance(value, dict):
             children = [(f"{path}[{key!r}]", child) for key, child in dict.items(value)]

@@ -14,11 +14,13 @@ import marshal
 import pickle
 import sys
 import types
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator
 from enum import Enum
 from typing import IO, Any
 
 from kalec.runtime.failure import StepError
+from kalec.runtime.formats import make_view, owner, window
 
 HOME = "kalec_runtime"  # the module by which a pickle names the functions below, wherever this text stands
 UNNOTICED = (type(None), bool, int, float, complex, str, bytes, tuple, frozenset, type, types.FunctionType,
@@ -28,19 +30,29 @@ UNNOTICED = (type(None), bool, int, float, complex, str, bytes, tuple, frozenset
 class ByValue:
     """What a pickler needs to take functions of the notebook along. `parts` are the objects whose identity can be noticed."""
 
-    def __init__(self, file: IO[bytes], **options: Any) -> None:
+    def __init__(self, file: IO[bytes], shared: Collection[int] = (), **options: Any) -> None:
         super().__init__(file, **options)  # type: ignore[call-arg]  # of the pickler that this is mixed into
         self.parts: dict[int, Any] = {}
+        self.windows: Counter[int] = Counter()  # by the id of an array that owns memory: how many arrays lie in it
+        self._met: set[int] = set()
+        self.shared = shared  # the ids of those that several arrays of this pickle lie in
         self.last: Any = None  # what was being pickled when it failed
 
     def persistent_id(self, value: Any) -> None:
         """Never a persistent id: it is asked for every object, also for lists, so it sees them all."""
-        if not isinstance(value, UNNOTICED) and not type(value).__name__.lower().endswith("dtype"):
-            self.parts[id(value)] = value  # kept, so that no other object gets the same id
+        if isinstance(value, UNNOTICED) or type(value).__name__.lower().endswith("dtype") or id(value) in self._met:
+            return
+        self._met.add(id(value))
+        whole = owner(value)
+        self.parts[id(value)] = value  # kept, so that no other object gets the same id
+        self.parts[id(whole)] = whole
+        self.windows[id(whole)] += 1
 
     def reducer_override(self, value: Any) -> Any:
         """Reduce a function that no name leads to, and a module."""
         self.last = value
+        if id(owner(value)) in self.shared and owner(value) is not value:
+            return make_view, (owner(value), window(value, owner(value)))
         if isinstance(value, types.ModuleType):
             return importlib.import_module, (value.__name__,)
         if isinstance(value, types.CellType):
@@ -191,7 +203,7 @@ def _has_name(value: Any) -> bool:
 
 
 TRAVELLING: dict[str, Callable[..., Any]] = {
-    function.__name__: function for function in (make_cell, make_function, fill_function)
+    function.__name__: function for function in (make_cell, make_function, fill_function, make_view)
 }
 for _function_of_home in TRAVELLING.values():
     _function_of_home.__module__ = HOME

@@ -19,6 +19,8 @@ from collections import Counter, OrderedDict, deque
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from kalec.runtime.formats import make_view, owner, window
+
 ATOMS = frozenset({type(None), bool, int, str})
 NUMBERS = ATOMS | {float}
 
@@ -117,7 +119,8 @@ class Survey:
             return
         children = self._children(value)
         if children is None:
-            self._meet(value)
+            if self._meet(value) and owner(value) is not value:
+                self._meet(owner(value))  # another window into that memory must show what is written through this one
             return
         if id(value) in self._open:
             raise NotPlain("a value that contains itself")
@@ -155,12 +158,16 @@ def encode(value: Any, visits: dict[int, int], numbers: dict[int, int], leaves: 
 
     `numbers` are those of the shared objects so far; hand the same one to every call for one document.
     """
+
+    def inner(child: Any) -> Any:
+        return encode(child, visits, numbers, leaves)
+
     if visits.get(id(value), 1) < 2:
-        return _encode_new(value, lambda child: encode(child, visits, numbers, leaves), leaves)
+        return _encode_new(value, inner, visits, leaves)
     if id(value) in numbers:
         return {"$ref": numbers[id(value)]}
     number = numbers[id(value)] = len(numbers)
-    return {"$shared": [number, _encode_new(value, lambda child: encode(child, visits, numbers, leaves), leaves)]}
+    return {"$shared": [number, _encode_new(value, inner, visits, leaves)]}
 
 
 def decode(node: Any, shared: dict[int, Any], leaves: Leaves) -> Any:
@@ -180,6 +187,8 @@ def decode(node: Any, shared: dict[int, Any], leaves: Leaves) -> Any:
         return shared[body[0]]
     if tag == "$objects":
         return _object_array([decode(child, shared, leaves) for child in body], node["shape"], node["order"])
+    if tag == "$view":
+        return make_view(decode(body, shared, leaves), node["place"])
     if tag[1:] in SHAPES:
         return SHAPES[tag[1:]].make([decode(child, shared, leaves) for child in body])
     if tag[1:] in TEXTS:
@@ -206,7 +215,7 @@ def _shared(value: Any) -> bool:
     return kind not in SHAPE_OF or SHAPE_OF[kind][1].shared
 
 
-def _encode_new(value: Any, inner: Callable[[Any], Any], leaves: Leaves) -> Any:
+def _encode_new(value: Any, inner: Callable[[Any], Any], visits: dict[int, int], leaves: Leaves) -> Any:
     kind = type(value)
     if kind in ATOMS:
         return value
@@ -227,6 +236,9 @@ def _encode_new(value: Any, inner: Callable[[Any], Any], leaves: Leaves) -> Any:
         order = "F" if value.flags.fnc else "C"
         items = [inner(child) for child in value.ravel(order=order).tolist()]
         return {"$objects": items, "shape": list(value.shape), "order": order}
+    whole = owner(value)
+    if whole is not value and visits[id(whole)] > 1:
+        return {"$view": inner(whole), "place": window(value, whole)}
     return leaves.write(value)
 
 
