@@ -15,15 +15,13 @@ def root(
     context: typer.Context,
     version: Annotated[bool, typer.Option("--version", help="Print the version of the program, and leave.")] = False,
 ) -> None:
-    """Compile a notebook into a pipeline whose steps run in the environment that the notebook had.
-
-    Nothing of it is in this version: its commands (compile, lint, run, diff) arrive with a later one.
-    """
+    """Compile a notebook into a pipeline whose steps run in the environment that the notebook had."""
     if version:
         typer.echo(f"kalec {VERSION}")
         raise typer.Exit
-    typer.echo(context.get_help(), err=True)
-    raise typer.Exit(2)
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help(), err=True)
+        raise typer.Exit(2)
 
 
 app.command("compile")(compile_command)

@@ -104,7 +104,7 @@ def _compile(source: Path, request: CompileRequest, installed: Installed, lock: 
     _refuse_unknown_volume(pipeline, options)
     if loaded.has_errors:
         return Compiled(source, pipeline, "", loaded.diagnostics)
-    findings = Findings()
+    findings = Findings(loaded.severities)
     if options.install:
         options = replace(options, requirements=step_requirements(pipeline, installed, lock, findings))
     check(pipeline, options, findings)

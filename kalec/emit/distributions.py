@@ -71,8 +71,7 @@ class Installed:
         top = module.partition(".")[0]
         found = [found for folder in self._folders_of(top) for found in self._providers_in(folder, top)]
         if len(found) > 1:
-            exact = [distribution for distribution in found if _has_any(distribution, module)]
-            found = exact or found
+            found = _narrowed(found, module)
         return tuple(sorted(found, key=lambda distribution: distribution.name))
 
     def is_installed(self, module: str) -> bool:
@@ -108,10 +107,14 @@ class Installed:
         return self._by_folder[folder]
 
 
-def _has_any(distribution: Distribution, module: str) -> bool:
-    """Whether it has the module, or the package of what may be a name in a module."""
-    package, _, _ = module.rpartition(".")
-    return distribution.has(module) or ("." in package and distribution.has(package))
+def _narrowed(found: list[Distribution], module: str) -> list[Distribution]:
+    """Those that have the module itself, or the nearest package around it: its last words may be names in a module."""
+    words = module.split(".")
+    for length in range(len(words), 1, -1):
+        exact = [distribution for distribution in found if distribution.has(".".join(words[:length]))]
+        if exact:
+            return exact
+    return found
 
 
 def _read_folder(folder: Path) -> Iterator[tuple[str, Distribution]]:
