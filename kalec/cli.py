@@ -6,6 +6,7 @@ import typer
 
 from kalec import VERSION
 from kalec.commands.compile import compile_command
+from kalec.commands.run import run_command, runs_app
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
@@ -25,3 +26,5 @@ def root(
 
 
 app.command("compile")(compile_command)
+app.command("run")(run_command)
+app.add_typer(runs_app, name="runs")

@@ -4,10 +4,8 @@ from __future__ import annotations
 import __future__
 
 import ast
-import asyncio
 import builtins
 import contextlib
-import inspect
 import json
 import linecache
 import os
@@ -21,6 +19,7 @@ from typing import Any
 from kalec.runtime.failure import CellFailed, StepError
 from kalec.runtime.marshal import Stored, save
 
+COROUTINE = 0x80  # inspect.CO_COROUTINE, without the import
 FUTURES = sum(getattr(__future__, name).compiler_flag for name in __future__.all_feature_names)
 
 
@@ -71,7 +70,7 @@ class _Execution:
         self.step, self.namespace, self.inputs, self.paths = step, namespace, inputs, paths
         self.came_in: dict[str, str] = {}  # what a person is told of each variable that was read, when a cell fails
         self.flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT  # and every `from __future__ import` that a cell had, as in Jupyter
-        self.loop: asyncio.AbstractEventLoop | None = None
+        self.loop: Any = None
 
     def run(self, output: str) -> dict[str, Any]:
         if not hasattr(builtins, "display"):
@@ -112,11 +111,16 @@ class _Execution:
             code = compile(tree, cell["label"], "exec", flags=self.flags, dont_inherit=True)
             self.flags |= code.co_flags & FUTURES
             result = eval(code, self.namespace)  # noqa: S307 - running the user's code is what this is for
-            if code.co_flags & inspect.CO_COROUTINE:
-                self.loop = self.loop or asyncio.new_event_loop()
-                self.loop.run_until_complete(result)
+            if code.co_flags & COROUTINE:
+                self._await(result)
         except (Exception, SystemExit) as error:
             raise self._failure(error, cell) from error
+
+    def _await(self, coroutine: Any) -> None:
+        import asyncio  # few cells wait for anything, and it is slow to import
+
+        self.loop = self.loop or asyncio.new_event_loop()
+        self.loop.run_until_complete(coroutine)
 
     def _measure(self, metric: Mapping[str, Any]) -> float | int:
         name, expression = metric["name"], metric["expression"]
@@ -198,9 +202,14 @@ def main() -> None:
     """Execute the step that is described on standard input, as `kalec run` starts it, and leave with its code.
 
     The input is one JSON object with the arguments of `run_step` and `result`: the file that what it returns is written to,
-    or {"failure": {place, error, traceback, values}}. The code is 0, or 1 when the step failed.
+    or {"failure": {place, error, traceback, values}}; and "memory", the most that the process had. The code is 0, or 1 when
+    the step failed. Without an input nothing is done: who would have written it is gone.
     """
-    request = json.loads(sys.stdin.buffer.read())
+    told = sys.stdin.buffer.read()
+    if not told:
+        sys.exit(1)
+    request = json.loads(told)
+    sys.argv = [""]
     with Path(os.devnull).open("rb") as nothing:
         os.dup2(nothing.fileno(), 0)  # input() in a cell finds the end of the file
     result = Path(request.pop("result"))
@@ -213,5 +222,16 @@ def main() -> None:
     except (StepError, OSError) as failed:
         print(f"error: {failed}", file=sys.stderr)  # noqa: T201 - the log of the step
         answer = {"failure": {"place": "", "error": str(failed), "traceback": "", "values": {}}}
-    result.write_text(json.dumps(answer), encoding="ascii")
+    except KeyboardInterrupt:
+        sys.exit(130)
+    result.write_text(json.dumps({**answer, "memory": _peak_memory()}), encoding="ascii")
     sys.exit(1 if "failure" in answer else 0)
+
+
+def _peak_memory() -> int:
+    """The most memory that this process has had, in bytes; 0 where the system does not say."""
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:")), 0)

@@ -18,7 +18,8 @@ def commands() -> dict[str, set[str]]:
 
 def _walk(node: Any, words: tuple[str, ...]) -> Iterator[tuple[str, set[str]]]:
     context = typer.Context(node, info_name=words[-1] if words else "rokctl")
-    children = node.list_commands(context) if hasattr(node, "list_commands") else []
+    elsewhere = words == ("kalec",)  # its commands stand in kalec(1)
+    children = node.list_commands(context) if hasattr(node, "list_commands") and not elsewhere else []
     for name in children:
         yield from _walk(node.get_command(context, name), (*words, name))
     if words and not children:
