@@ -7,6 +7,8 @@ import typer
 from kalec import VERSION
 from kalec.commands.compile import compile_command
 from kalec.commands.run import run_command, runs_app
+from kalec.commands.serve import serve_command
+from kalec.commands.tune import tune_command
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
@@ -26,5 +28,7 @@ def root(
 
 
 app.command("compile")(compile_command)
+app.command("tune")(tune_command)
+app.command("serve")(serve_command)
 app.command("run")(run_command)
 app.add_typer(runs_app, name="runs")

@@ -185,14 +185,14 @@ def _toleration(text: str) -> "Toleration":
 
 
 def _check(compiled: "list[Compiled]", targets: list[Path | None], *, as_json: bool) -> None:
-    from kalec.emit.compilation import stale_lines
+    from kalec.emit.files import stale_lines
     from kalec.errors import Failed
 
     stale = 0
     for one, target in zip(compiled, targets, strict=True):
         if target is None:
             continue
-        difference = stale_lines(one, target)
+        difference = stale_lines(one.text, target, str(one.source))
         stale += bool(difference)
         if as_json:
             typer.echo(json.dumps({"source": str(one.source), "output": str(target), "stale": bool(difference)}))
@@ -203,7 +203,7 @@ def _check(compiled: "list[Compiled]", targets: list[Path | None], *, as_json: b
 
 
 def _write(compiled: "list[Compiled]", targets: list[Path | None], *, as_json: bool) -> None:
-    from kalec.emit.compilation import write_text
+    from kalec.emit.files import write_text
 
     for one, target in zip(compiled, targets, strict=True):
         if target is None:

@@ -1,24 +1,21 @@
-"""From a source to the YAML of its pipeline: the use case of `kalec compile`."""
+"""From a source to the YAML of its pipeline, or of its tuning: the use cases of `kalec compile` and `kalec tune`."""
 
-import os
-import tempfile
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from difflib import unified_diff
-from errno import EDQUOT, ENOSPC
 from pathlib import Path
 
 from kalec.emit.distributions import Installed
+from kalec.emit.katib import CONFIG_MAP_LIMIT, TrialOptions, experiment_yaml, trial_files
 from kalec.emit.limits import check
 from kalec.emit.lockfile import read_lock
 from kalec.emit.options import EmitOptions
 from kalec.emit.pipeline import pipeline_yaml
 from kalec.emit.requirements import step_requirements
-from kalec.errors import Failed, NotFound, OutOfSpace, Refused
+from kalec.emit.tuning import check_tuning
+from kalec.errors import Refused
 from kalec.findings import Findings, did_you_mean
 from kalec.load import Overrides, load_pipeline
-from kalec.model import Diagnostic, Pipeline, Severity, worst
+from kalec.model import Diagnostic, Loaded, Pipeline, Place, Severity, Tuning, worst
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +39,24 @@ class Compiled:
     diagnostics: tuple[Diagnostic, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """How many trials there are, where the command line says it; None is the notebook's word."""
+
+    max_trials: int | None = None
+    max_failed_trials: int | None = None
+    parallel_trials: int | None = None
+
+    def put_into(self, tuning: Tuning) -> Tuning:
+        """The tuning with these counts."""
+        return replace(
+            tuning,
+            max_trials=tuning.max_trials if self.max_trials is None else self.max_trials,
+            max_failed_trials=tuning.max_failed_trials if self.max_failed_trials is None else self.max_failed_trials,
+            parallel_trials=tuning.parallel_trials if self.parallel_trials is None else self.parallel_trials,
+        )
+
+
 def compile_sources(sources: Sequence[Path], request: CompileRequest) -> list[Compiled]:
     """Compile each source; nothing is written, executed or fetched.
 
@@ -49,68 +64,64 @@ def compile_sources(sources: Sequence[Path], request: CompileRequest) -> list[Co
     """
     lock = read_lock(request.lock) if request.lock else None
     installed = Installed(request.search_path)
-    return [_compile(source, request, installed, lock) for source in sources]
+    compiled = []
+    for source in sources:
+        prepared = _prepare(source, request, installed, lock)
+        text = "" if prepared.is_wrong() else pipeline_yaml(prepared.pipeline, prepared.options)
+        compiled.append(Compiled(source, prepared.pipeline, text, prepared.diagnostics))
+    return compiled
 
 
-def stale_lines(compiled: Compiled, target: Path) -> list[str]:
-    """The differences, as `diff -u`, between the file and what it should be; none when it is up to date."""
-    try:
-        committed = target.read_bytes().decode("utf-8", "replace")
-    except FileNotFoundError:
-        raise NotFound(f"there is no file {target} to check", hint=f"write it with -o {target}") from None
-    except OSError as error:
-        raise Failed(f"{target} cannot be read: {error.strerror}") from None
-    return list(
-        unified_diff(
-            committed.splitlines(keepends=True),
-            compiled.text.splitlines(keepends=True),
-            f"{target} (committed)",
-            f"{target} (from {compiled.source})",
-        )
-    )
+def compile_tuning(source: Path, request: CompileRequest, trial: TrialOptions, counts: Counts) -> Compiled:
+    """Compile a source into the Experiment that its `katib_metadata` describes.
 
-
-def write_text(target: Path, text: str) -> bool:
-    """Replace a file in one instant, and say whether it had to be: one that is right is left alone.
-
-    A reader sees the old text or the new one, and after a crash there is one of them. Raises Failed, OutOfSpace.
+    Raises what `compile_sources` raises, and Refused for a source without tuning.
     """
-    target = target.resolve()  # a link stays one
-    content = text.encode()
-    try:
-        if target.is_file() and target.read_bytes() == content:
-            return False
-        handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
-        try:
-            with os.fdopen(handle, "wb") as stream:
-                stream.write(content)
-                stream.flush()
-                os.fsync(handle)
-            Path(name).chmod(_mode(target))
-            Path(name).replace(target)
-        except BaseException:
-            with suppress(OSError):
-                Path(name).unlink()
-            raise
-    except OSError as error:
-        kind = OutOfSpace if error.errno in (ENOSPC, EDQUOT) else Failed
-        raise kind(f"{target} cannot be written: {error.strerror}") from None
-    return True
+    lock = read_lock(request.lock) if request.lock else None
+    prepared = _prepare(source, request, Installed(request.search_path), lock)
+    pipeline, findings = prepared.pipeline, prepared.findings
+    if pipeline.settings.tuning is None:
+        raise Refused(f"{source} has nothing to tune", hint="describe it in katib_metadata; kalec(1) has an example")
+    tuning = counts.put_into(pipeline.settings.tuning)
+    check_tuning(pipeline, tuning, findings)
+    if prepared.is_wrong():
+        return Compiled(source, pipeline, "", prepared.diagnostics)
+    size = sum(len(text.encode()) for text in trial_files(pipeline, tuning, prepared.options, trial).values())
+    if size > CONFIG_MAP_LIMIT:
+        message = f"the pipeline is {size:,} bytes, and a ConfigMap holds {CONFIG_MAP_LIMIT:,}"
+        findings.add("KLC312", Place(pipeline.source), message)
+    text = "" if prepared.is_wrong() else experiment_yaml(pipeline, tuning, prepared.options, trial)
+    return Compiled(source, pipeline, text, prepared.diagnostics)
 
 
-def _compile(source: Path, request: CompileRequest, installed: Installed, lock: dict[str, str] | None) -> Compiled:
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    """A pipeline that was read and checked, with what its steps install."""
+
+    pipeline: Pipeline
+    options: EmitOptions
+    loaded: Loaded
+    findings: Findings  # those that came after it was loaded
+
+    @property
+    def diagnostics(self) -> tuple[Diagnostic, ...]:
+        return tuple(sorted([*self.loaded.diagnostics, *self.findings.sorted()], key=lambda finding: finding.place))
+
+    def is_wrong(self) -> bool:
+        return worst(self.diagnostics) is Severity.ERROR
+
+
+def _prepare(source: Path, request: CompileRequest, installed: Installed, lock: Mapping[str, str] | None) -> _Prepared:
     loaded = load_pipeline(source, pipeline=request.pipeline, overrides=request.overrides)
     pipeline, options = loaded.pipeline, request.options
     _refuse_unknown_volume(pipeline, options)
-    if loaded.has_errors:
-        return Compiled(source, pipeline, "", loaded.diagnostics)
     findings = Findings(loaded.severities)
+    if loaded.has_errors:
+        return _Prepared(pipeline, options, loaded, findings)
     if options.install:
         options = replace(options, requirements=step_requirements(pipeline, installed, lock, findings))
     check(pipeline, options, findings)
-    diagnostics = tuple(sorted([*loaded.diagnostics, *findings.sorted()], key=lambda finding: finding.place))
-    text = "" if worst(diagnostics) is Severity.ERROR else pipeline_yaml(pipeline, options)
-    return Compiled(source, pipeline, text, diagnostics)
+    return _Prepared(pipeline, options, loaded, findings)
 
 
 def _refuse_unknown_volume(pipeline: Pipeline, options: EmitOptions) -> None:
@@ -118,12 +129,3 @@ def _refuse_unknown_volume(pipeline: Pipeline, options: EmitOptions) -> None:
     names = [volume.name for volume in pipeline.settings.volumes]
     if wanted and wanted not in names:
         raise Refused(f"{pipeline.source} has no volume {wanted!r}{did_you_mean(wanted, names)}")
-
-
-def _mode(target: Path) -> int:
-    """The permissions that the file has, or that a new one would get."""
-    if target.exists():
-        return target.stat().st_mode & 0o777
-    mask = os.umask(0)
-    os.umask(mask)
-    return 0o666 & ~mask
