@@ -51,6 +51,7 @@ RULES: Final[Mapping[str, Rule]] = {
     "KLC107": Rule("used after it was deleted", ERROR),
     "KLC108": Rule("two parallel steps change one name", WARNING),
     "KLC109": Rule("a parallel step changes it in the notebook", WARNING),
+    "KLC117": Rule("a parallel step may change it", NOTE),
     "KLC110": Rule("a star import that cannot be resolved", ERROR),
     "KLC111": Rule("names that only a run can know", WARNING),
     "KLC112": Rule("a definition that cannot travel", ERROR),

@@ -22,6 +22,7 @@ from kalec.metadata import Metadata, read_metadata
 from kalec.model import Loaded, Metric, Parameter, ParameterType, Pipeline, Place, Severity, Step
 from kalec.outline import Outline, Parsed, StepOutline, outline
 from kalec.source.cells import Source
+from kalec.source.module import has_pipeline, parse_module
 from kalec.source.notebook import parse_notebook
 from kalec.source.percent import parse_percent
 from kalec.vocabulary import merge_settings
@@ -87,7 +88,7 @@ def read_source(path: Path, text: str | None = None, pipeline: str = "") -> Sour
         raise Damaged(f"{path} is not UTF-8: {error.reason} at byte {error.start}") from None
     if "\x00" in script:
         raise Damaged(f"{path} is not text: it holds NUL bytes")
-    return parse_percent(path.name, script)
+    return parse_module(path.name, script, pipeline) if has_pipeline(script) else parse_percent(path.name, script)
 
 
 def require(loaded: Loaded) -> Pipeline:
@@ -120,7 +121,7 @@ def _load(path: Path, source: Source, overrides: Overrides, findings: Findings) 
     names = _survey(parts, parameters)
     drafts = _drafts(parts, steps, parameters, names, findings)
     travel = Travel(drafts, [MetricCode(metric, _metric_code(metric)) for metric in metrics])
-    check_names(travel, findings)
+    check_names(travel, findings, {name for name, step in steps.items() if step.unit or own.outline.step_functions})
     check_values(travel, parameters, own.metadata.settings, findings)
     assembled = assemble(travel, findings)
     pipeline = Pipeline(
@@ -214,7 +215,9 @@ def _survey(parts: list[_Part], parameters: tuple[Parameter, ...]) -> Names:
         for statement in several
     ]
     plain = {p.name: p.type not in (ParameterType.LIST, ParameterType.DICT) for p in parameters}
-    return survey(statements, plain)
+    names = survey(statements, plain)
+    copying = frozenset().union(*(part.outline.step_functions for part in parts))
+    return replace(names, pure=names.pure | copying)
 
 
 def _drafts(
@@ -242,23 +245,9 @@ def _drafts(
         check_shared(shared, given, makers, findings)
         defaults = {**given, **_shared_versions(shared, ranks)}
         for name, step in part.outline.steps.items():
-            code = Code(step.cells, names, frozenset(shared.facts.definitions), part.outline.postponed)
+            code = Code(step.cells, names, part.outline.postponed)
             drafts[name] = Draft(name, code, shared, tuple(step.previous), ranks, step.place, defaults)
-    defined = frozenset().union(*(draft.code.defined for draft in drafts.values())) if drafts else frozenset()
-    for draft in drafts.values():
-        draft.code.defined = defined | _defined_in(steps)
     return [drafts[name] for name in steps]
-
-
-def _defined_in(steps: Mapping[str, StepOutline]) -> frozenset[str]:
-    """Names that steps give to functions and classes."""
-    return frozenset(
-        statement.name
-        for step in steps.values()
-        for _, statements in step.cells
-        for statement in statements
-        if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
-    )
 
 
 def _mentioned(parts: list[_Part]) -> frozenset[str]:
@@ -279,7 +268,7 @@ def _mentioned(parts: list[_Part]) -> frozenset[str]:
 
 
 def _shared(part: _Part, given: Mapping[str, Version], names: Names, mentioned: frozenset[str]) -> SharedCode:
-    code = Code(part.outline.shared, names, frozenset(), part.outline.postponed)
+    code = Code(part.outline.shared, names, part.outline.postponed)
     facts = analyse(code, given)
     return SharedCode(code, facts, shared_parts(code, mentioned))
 

@@ -3,10 +3,11 @@
 import ast
 import warnings
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from kalec.findings import Findings, did_you_mean
+from kalec.metadata import settings_from_mapping
 from kalec.model import Cell, Place, StepSettings
 from kalec.source.cells import Source, SourceCell
 from kalec.source.magics import translate
@@ -52,12 +53,12 @@ class Outline:
     requirements: list[str] = field(default_factory=list)  # of shared code
     order: list[tuple[str, int]] = field(default_factory=list)  # all cells, as (file, number)
     postponed: bool = False  # from __future__ import annotations
-    bound: frozenset[str] = frozenset()
+    step_functions: frozenset[str] = frozenset()
 
 
 def outline(source: Source, folder: Path | None, findings: Findings) -> Outline:
     """Sort the cells of a source. `folder` is where modules beside it are looked for."""
-    result = Outline(source.file)
+    result = Outline(source.file, step_functions=source.step_functions)
     names = _bound_names(source)
     target: tuple[Role, str] | None = None
     lost: list[SourceCell] = []
@@ -76,6 +77,9 @@ def outline(source: Source, folder: Path | None, findings: Findings) -> Outline:
             lost.append(cell)
             continue
         if tags.role is Role.STEP:
+            decorated = cell.metadata.get("settings")
+            if isinstance(decorated, dict):
+                tags = replace(tags, settings=settings_from_mapping(decorated, place, findings))
             _begin_step(result, tags, place, findings)
         parsed, requirements = _parse(source, cell, names, folder, findings)
         result.order.append((parsed[0].file, parsed[0].number))

@@ -8,7 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
+from kalec.analysis.checks import place_of
 from kalec.analysis.definitions import Definition, imported_modules
+from kalec.analysis.flow import ENTRY, NO_ITERATION
 from kalec.analysis.shared import Part, excerpt
 from kalec.analysis.travel import Journey, Travel
 from kalec.analysis.versions import Kind, Version, representative
@@ -114,6 +116,15 @@ class _Assembler:
         if self.needs.reads.get(version.name) is version:
             return
         self.needs.reads[version.name] = version
+        facts = self.travel.journeys[version.step].facts
+        for site in facts.exits.get(version.name, frozenset()):
+            node = facts.bound_at.get(site)
+            by_name = (
+                isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) and node.name == version.name
+            )
+            if node and (by_name or isinstance(node, ast.Import | ast.ImportFrom)):
+                message = f"{version.name!r} may be defined here or elsewhere, so step {self.draft.name!r} cannot define it again"
+                self.cannot_travel(facts.bound_in[site], node, message)
         for definition in sorted(version.definitions, key=self.place_of):
             if not definition.is_import:  # a value finds its modules by itself
                 self.lift(definition)
@@ -137,24 +148,32 @@ class _Assembler:
     def need_as_defined(self, definition: Definition, name: str) -> None:
         """Bring a name as it was where a definition was made: a default argument, a base class."""
         version = self.as_defined(definition, name)
-        if version is None or version.kind is Kind.DELETED or definition in version.sources:
+        if version is None or definition in version.sources:
             return
-        here = self.entry.get(name)
-        if here is not version:
-            cell = definition.cell
-            self.findings.add(
-                "KLC112",
-                cell.place(definition.node.lineno, definition.node.col_offset + 1),
-                f"{_named(definition)} needs {name!r} when it is defined, and step {self.draft.name!r} has another one",
-                hint=f"move it to a functions cell, or keep {name!r} as it is",
-            )
+        if self.entry.get(name) is version and version.kind is not Kind.DELETED:
+            self.need(name)
             return
-        self.need(name)
+        self.cannot_travel(
+            definition.cell,
+            definition.node,
+            f"{_named(definition)} needs {name!r} as it is when it is defined, and step {self.draft.name!r} has another one",
+        )
 
     def as_defined(self, definition: Definition, name: str) -> Version | None:
+        """The version that a definition found when it was made; None for what every step has, as builtins."""
         owner = self.travel.journeys[self.owners[definition]]
+        origins = owner.facts.needed_from.get((definition, name), frozenset())
+        if origins <= {ENTRY, NO_ITERATION}:
+            return owner.entry.get(name)
         made = owner.made.get(name)
-        return made if made and made.bound else owner.entry.get(name)
+        sites = owner.facts.definition_sites
+        wrapped = made is not None and all(origin in sites and sites[origin] in made.sources for origin in origins)
+        if made and made.bound and (origins == owner.facts.exits.get(name) or wrapped):
+            return made
+        return Version(name, owner.draft.name, Kind.DELETED, 0)
+
+    def cannot_travel(self, cell: Cell, node: ast.AST, message: str) -> None:
+        self.findings.add("KLC112", place_of(cell, node), message, hint="move it to a functions cell")
 
     def place_of(self, definition: Definition) -> tuple[int, int, int]:
         owner = self.owners.get(definition)
@@ -214,7 +233,8 @@ class _Line:
         for need in definition.needs_now:
             version = self.assembler.as_defined(definition, need.name)
             for source in version.sources if version and version.kind is Kind.DEFINITION else ():
-                self.place_definition(source)
+                if source in self.assembler.needs.lifted:
+                    self.place_definition(source)
             if version and self.assembler.needs.reads.get(need.name) is version:
                 self.place_read(version)
         last = self.placed[-1] if self.placed else None

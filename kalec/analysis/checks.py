@@ -1,7 +1,7 @@
 """What the analysis says to the user about names: undefined, not in reach, uncertain, changed in parallel."""
 
 import ast
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 
 from kalec.analysis.definitions import Definition
 from kalec.analysis.flow import Use
@@ -13,15 +13,16 @@ from kalec.findings import Findings, did_you_mean
 from kalec.model import Cell, Place
 
 
-def check_names(travel: Travel, findings: Findings) -> None:
-    """Everything that is wrong with names, in all steps."""
+def check_names(travel: Travel, findings: Findings, by_data: Container[str] = ()) -> None:
+    """Everything that is wrong with names, in all steps. Of those `by_data`, edges are meant to come from data."""
     every = frozenset(name for draft in travel.drafts for name in draft.code.names.bound)
     known = every.union(*(draft.defaults.keys() for draft in travel.drafts))
     for journey in travel.journeys.values():
         for name, use in journey.facts.uses.items():
             _check_use(travel, journey, name, use, known, findings)
         for step, use in journey.added.items():
-            _check_added(journey, step, use, findings)
+            if journey.draft.name not in by_data and step not in by_data:
+                _check_added(journey, step, use, findings)
         _check_certainty(journey, findings)
         for several in journey.facts.definitions.values():
             for definition in several:
@@ -99,7 +100,7 @@ def _check_use(
         findings.add(
             "KLC106", place, f"{name!r} may not have been made: step {version.step!r} makes it only under a condition"
         )
-    if use.is_real and version.kind is not Kind.DEFINITION:
+    if use.is_real:
         _check_parallel(travel, journey, version, place, findings)
     rank = journey.draft.rank_of(use.cell)  # 0 for a metric, which stands below all cells
     if version.step and rank and changed_after(travel.journeys[version.step], name, rank):
@@ -113,17 +114,21 @@ def _check_use(
 
 def _check_parallel(travel: Travel, journey: Journey, version: Version, place: Place, findings: Findings) -> None:
     name = version.name
+    source = f"step {version.step!r}" if version.step else "the start of the step"
     for other in travel.parallel_makers(journey, name):
-        if other.step in travel.ancestors[journey.draft.name]:
+        if not (other.sure and version.sure):
+            message = (
+                f"step {other.step!r} may change {name!r} before this in the notebook; this step gets that of {source}"
+            )
+            findings.add("KLC117", place, message, hint=f"add prev:{other.step} where that matters")
+        elif other.step in travel.ancestors[journey.draft.name]:
             message = (
                 f"steps {other.step!r} and {version.step!r} both change {name!r} side by side; "
                 f"this step gets that of {version.step!r}"
             )
-            findings.add(
-                "KLC108", place, message, hint=f"add prev:{other.step} to step {version.step!r}, or use two names"
-            )
+            hint = f"add prev:{other.step} to step {version.step!r}, or use two names"
+            findings.add("KLC108", place, message, hint=hint)
         else:
-            source = f"step {version.step!r}" if version.step else "the start of the step"
             message = (
                 f"in the notebook step {other.step!r} changes {name!r} before this; it is no ancestor, so this step gets "
                 f"that of {source}"
@@ -134,14 +139,11 @@ def _check_parallel(travel: Travel, journey: Journey, version: Version, place: P
 def _check_added(journey: Journey, step: str, use: Use, findings: Findings) -> None:
     name = use.occurrence.name
     through = f" (through {sorted(use.called.names)[0]!r})" if use.called and use.called.names else ""
-    findings.add(
-        "KLC105",
-        place_of(use.cell, use.called.node if use.called and use.called.cell == use.cell else use.occurrence.node)
-        if not use.called
-        else use.cell.place(),
-        f"{name!r}{through} is made in step {step!r}, which is no ancestor of {journey.draft.name!r}; it is made one",
-        hint=f"add prev:{step}",
+    place = use.cell.place() if use.called else place_of(use.cell, use.occurrence.node)
+    message = (
+        f"{name!r}{through} is made in step {step!r}, which is no ancestor of {journey.draft.name!r}; it is made one"
     )
+    findings.add("KLC105", place, message, hint=f"add prev:{step}")
 
 
 def _check_certainty(journey: Journey, findings: Findings) -> None:

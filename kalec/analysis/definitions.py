@@ -22,7 +22,7 @@ _DEFINING_CALLS: Final = words(
     functools.singledispatch numba.jit numba.njit jax.jit jax.grad jax.vmap numpy.vectorize pydantic.create_model
     """
 )
-_SELF: Final = frozenset({"self", "cls"})
+_DEFINING_NODES: Final = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)
 
 
 @dataclass(eq=False, slots=True)
@@ -45,9 +45,9 @@ class Definition:
         return isinstance(self.node, ast.Import | ast.ImportFrom)
 
 
-def define(statement: ast.stmt, cell: Cell, names: Names, defined: frozenset[str]) -> Definition | None:
-    """The definition that a top-level statement is, or None. `defined` are the names that earlier definitions gave."""
-    if not _is_definition(statement, names, defined):
+def define(statement: ast.stmt, cell: Cell, names: Names) -> Definition | None:
+    """The definition that a top-level statement is, or None."""
+    if not _is_definition(statement, names):
         return None
     found = occurrences(statement)
     changes, _ = body_changes(statement, names)
@@ -74,7 +74,7 @@ def imported_modules(nodes: Iterable[ast.AST]) -> Iterator[str]:
                 yield node.module
 
 
-def _is_definition(statement: ast.stmt, names: Names, defined: frozenset[str]) -> bool:
+def _is_definition(statement: ast.stmt, names: Names) -> bool:
     match statement:
         case ast.Import() | ast.ImportFrom() | ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
             return True
@@ -82,20 +82,22 @@ def _is_definition(statement: ast.stmt, names: Names, defined: frozenset[str]) -
             ast.Assign(targets=[ast.Name(id=target)], value=value)
             | ast.AnnAssign(target=ast.Name(id=target), value=value)
         ):
-            return value is not None and _defines(target, value, names, defined)
+            return value is not None and _defines(target, value, names)
         case ast.Try(body=body, handlers=handlers, orelse=orelse, finalbody=finalbody):
             parts = [*body, *(part for handler in handlers for part in handler.body), *orelse, *finalbody]
-            return _all_definitions(parts, names, defined)
+            return _all_definitions(parts, names)
         case ast.If(body=body, orelse=orelse):
-            return _all_definitions([*body, *orelse], names, defined)
+            return _all_definitions([*body, *orelse], names)
     return False
 
 
-def _all_definitions(parts: list[ast.stmt], names: Names, defined: frozenset[str]) -> bool:
+def _all_definitions(parts: list[ast.stmt], names: Names) -> bool:
     """Whether a compound statement does nothing but define, with plain values for what is missing."""
     some = False
+    if not {name for part in parts for name in _stored(part)} <= names.once:
+        return False  # what it does not bind this time would be what another statement made
     for part in parts:
-        if _is_definition(part, names, defined):
+        if _is_definition(part, names):
             some = True
         elif not isinstance(part, ast.Pass) and not (
             isinstance(part, ast.Assign)
@@ -106,17 +108,17 @@ def _all_definitions(parts: list[ast.stmt], names: Names, defined: frozenset[str
     return some
 
 
-def _defines(target: str, value: ast.expr, names: Names, defined: frozenset[str]) -> bool:
+def _defines(target: str, value: ast.expr, names: Names) -> bool:
     if isinstance(value, ast.Lambda):
         return True
     if isinstance(value, ast.Name | ast.Attribute):
         # An attribute of a module may be a plain value, and then it comes again with the module.
-        return bool(names.path(value)) or (isinstance(value, ast.Name) and value.id in defined)
+        return bool(names.path(value)) or (isinstance(value, ast.Name) and value.id in names.defined)
     if not isinstance(value, ast.Call):
         return False
     if isinstance(value.func, ast.Call) and names.path(value.func.func) in _DEFINING_CALLS:
         return True
-    wraps_itself = target in defined and any(isinstance(a, ast.Name) and a.id == target for a in value.args)
+    wraps_itself = target in names.defined and any(isinstance(a, ast.Name) and a.id == target for a in value.args)
     makes_class = names.builtin(value.func) == "type" and len(value.args) == 3
     return names.path(value.func) in _DEFINING_CALLS or wraps_itself or makes_class
 
@@ -186,10 +188,12 @@ def survey(statements: Iterable[ast.stmt], given: Mapping[str, bool] | None = No
             _bind_known(node, bound)
             if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
                 bound.setdefault(node.id, [])
-    _count_other_stores(listed, bound)
+    statement_counts = _count_other_stores(listed, bound)
     every = frozenset(bound.keys() | imports.keys())
     single = {name: next(iter(paths)) for name, paths in imports.items() if len(paths) == 1 and name not in bound}
-    names = _with_immutables(Names(single, frozenset(members & single.keys()), bound=every), bound)
+    once = frozenset(name for name, count in statement_counts.items() if count == 1)
+    names = _with_immutables(Names(single, frozenset(members & single.keys()), once=once, bound=every), bound)
+    names = replace(names, defined=_only_defined(names, bound))
     iterators = frozenset(name for name, values in bound.items() if any(is_iterator(value, names) for value in values))
     return _with_pure_functions(replace(names, immutable=names.immutable - iterators, iterators=iterators), bound)
 
@@ -231,13 +235,37 @@ def _bind(target: ast.expr, value: ast.AST | None, bound: dict[str, list[ast.AST
             _bind(part, values[number] if values else ast.Starred(target), bound)
 
 
-def _count_other_stores(statements: list[ast.stmt], bound: dict[str, list[ast.AST | None]]) -> None:
-    """A name that is also bound in another way (a loop, `with`, `except`, `global`) is bound to something unknown."""
+def _only_defined(names: Names, bound: dict[str, list[ast.AST | None]]) -> frozenset[str]:
+    """The names that are only ever bound to functions and classes: in definitions, or wrapped around themselves."""
+
+    def is_definition(name: str, value: ast.AST | None) -> bool:
+        if isinstance(value, ast.Call):
+            if names.path(value.func) in _DEFINING_CALLS:
+                return True
+            return any(isinstance(a, ast.Name) and a.id == name for a in value.args) and has_definition(name)
+        return isinstance(value, _DEFINING_NODES)
+
+    def has_definition(name: str) -> bool:
+        return any(isinstance(value, _DEFINING_NODES) for value in bound[name])
+
+    return frozenset(
+        name for name, values in bound.items() if values and all(is_definition(name, value) for value in values)
+    )
+
+
+def _count_other_stores(statements: list[ast.stmt], bound: dict[str, list[ast.AST | None]]) -> dict[str, int]:
+    """A name that is also bound in another way (a loop, `with`, `except`, `global`) is bound to something unknown.
+
+    Gives the number of statements that bind each name.
+    """
+    binding: dict[str, int] = {}
     for statement in statements:
         total: dict[str, int] = {}
         for part in occurrences(statement):
             if part.action is Action.STORE:
                 total[part.name] = total.get(part.name, 0) + 1
+        for name in total:
+            binding[name] = binding.get(name, 0) + 1
         known: dict[str, list[ast.AST | None]] = {}
         for node in _outer_nodes(statement):
             _bind_known(node, known)
@@ -246,6 +274,7 @@ def _count_other_stores(statements: list[ast.stmt], bound: dict[str, list[ast.AS
         for name, count in total.items():
             if count > len(known.get(name, ())):
                 bound.setdefault(name, []).append(ast.Starred(ast.Name(name)))
+    return binding
 
 
 def _with_immutables(names: Names, bound: dict[str, list[ast.AST | None]]) -> Names:

@@ -86,6 +86,8 @@ class Names:
     immutable: frozenset[str] = frozenset()  # never bound to anything that can change
     iterators: frozenset[str] = frozenset()  # maybe bound to an iterator: looking at it changes it
     pure: frozenset[str] = frozenset()  # functions of the notebook that change nothing they are given
+    defined: frozenset[str] = frozenset()  # only ever bound to functions and classes
+    once: frozenset[str] = frozenset()  # bound by one top-level statement alone
     bound: frozenset[str] = frozenset()  # everything that the notebook binds
 
     def path(self, node: ast.expr) -> str:

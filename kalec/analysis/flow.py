@@ -60,6 +60,7 @@ class Facts:
     bound_in: dict[int, Cell] = field(default_factory=dict)
     definitions: dict[str, list[Definition]] = field(default_factory=dict)
     definition_sites: dict[int, Definition] = field(default_factory=dict)
+    needed_from: dict[tuple[Definition, str], frozenset[int]] = field(default_factory=dict)  # where it was made
     effects: Effects = field(default_factory=Effects)
     changes: dict[str, bool] = field(default_factory=dict)  # by functions that it calls; `effects` has its own
     own_changes: dict[str, bool] = field(default_factory=dict)
@@ -115,7 +116,6 @@ class Code:
 
     cells: list[tuple[Cell, list[ast.stmt]]]
     names: Names
-    defined: frozenset[str]  # names that earlier definitions gave
     postponed: bool = False  # from __future__ import annotations
     _effects: Effects | None = None
     _parts: dict[int, Definition | None] = field(default_factory=dict)
@@ -135,10 +135,7 @@ class Code:
         """The definition that a top-level statement is; the same object each time."""
         key = id(statement)
         if key not in self._parts:
-            self._parts[key] = define(statement, cell, self.names, self.defined)
-            found = self._parts[key]
-            if found:
-                self.defined |= found.names
+            self._parts[key] = define(statement, cell, self.names)
         return self._parts[key]
 
 
@@ -354,6 +351,7 @@ class _Walk:
 
     def code_of_definition(self, definition: Definition) -> None:
         for need in definition.needs_now:
+            self.facts.needed_from[definition, need.name] = self.state.get(need.name, _FROM_ENTRY)
             self.load(need)
         if isinstance(definition.node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             for decorator in definition.node.decorator_list:

@@ -16,6 +16,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
+from kalec.analysis.definitions import Definition
 from kalec.analysis.effects import effects
 from kalec.analysis.flow import DELETED, ENTRY, NO_ITERATION, Code, Facts, Use, analyse
 from kalec.analysis.scopes import Action, occurrences
@@ -174,14 +175,14 @@ class Travel:
         return found
 
     def parallel_makers(self, journey: Journey, name: str) -> list[Version]:
-        """Versions of a name that steps before this one left for certain, and that cannot reach it in the right order."""
+        """Versions of a name that steps before this one left, and that do not reach it as they would in the notebook."""
         own = journey.entry.get(name)
         found = []
         for step, other in self.journeys.items():
             if step == journey.draft.name:
                 break
             made = other.made.get(name)
-            if made is None or made is own or not made.sure or made.kind is Kind.DEFINITION:
+            if made is None or made is own or _is_same_definition(made, own):
                 continue
             if own and own.step and step in self.ancestors[own.step]:
                 continue
@@ -193,6 +194,13 @@ class Travel:
                 continue
             found.append(made)
         return found
+
+
+def _is_same_definition(one: Version, other: Version | None) -> bool:
+    """Whether two steps say the same, as with an import that each of them has."""
+    if not one.sources or other is None or not other.sources:
+        return False
+    return [ast.dump(source.node) for source in one.sources] == [ast.dump(source.node) for source in other.sources]
 
 
 def sort_steps(previous: Mapping[str, Iterable[str]]) -> tuple[list[str], list[str]]:
@@ -236,7 +244,7 @@ def _make_versions(journey: Journey) -> None:
                 Kind.DEFINITION,
                 rank,
                 definitions=frozenset(facts.closure(name)),
-                sources=tuple(facts.definitions[name]),
+                sources=_sources(facts, name, sites),
                 modules=facts.modules(name, entry),
             )
             continue
@@ -248,6 +256,19 @@ def _make_versions(journey: Journey) -> None:
     for name, sure in _changed(facts).items():
         if name not in journey.made and _may_change(entry.get(name), name, draft):
             journey.made[name] = _value(journey, name, sure=sure, bound=False, optional=entry[name].optional)
+
+
+def _sources(facts: Facts, name: str, sites: Iterable[int]) -> tuple[Definition, ...]:
+    """The statements that make a definition: the one that is left, and those that it wraps."""
+    needed: set[Definition] = set()
+    waiting = [facts.definition_sites[site] for site in sites]
+    while waiting:
+        definition = waiting.pop()
+        if definition not in needed:
+            needed.add(definition)
+            before = facts.needed_from.get((definition, name), frozenset())
+            waiting += [facts.definition_sites[site] for site in before if site in facts.definition_sites]
+    return tuple(definition for definition in facts.definitions[name] if definition in needed)
 
 
 def _value(
@@ -331,13 +352,17 @@ def _join(journey: Journey, changing: set[tuple[str, str]]) -> None:
         if one.kind is Kind.VALUE and (one.step, name) in changing:
             deep.add(representative(one))
     affected = with_holders(shallow)
-    for name, before in entry.items():
-        if name in made or name in immutable or before.sources or before.kind in (Kind.DEFINITION, Kind.DELETED):
-            continue
-        if before in affected or representative(before) in deep:
-            made[name] = _value(journey, name, sure=False, bound=False, optional=before.optional)
-            share(before, made[name], both_ways=True)
-            journey.joined.add(name)
+    joined = [
+        before
+        for name, before in entry.items()
+        if name not in made and name not in immutable and before.kind is not Kind.DELETED and not before.sources
+        # Found before any is handed on, because that unites versions, and so changes who stands for them.
+        if before in affected or representative(before) in deep
+    ]
+    for before in joined:
+        made[before.name] = _value(journey, before.name, sure=False, bound=False, optional=before.optional)
+        share(before, made[before.name], both_ways=True)
+        journey.joined.add(before.name)
 
 
 def changed_after(journey: Journey, name: str, rank: int) -> bool:

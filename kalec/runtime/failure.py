@@ -18,12 +18,15 @@ class DamagedValue(StepError):
 
 
 class CellFailed(StepError):
-    """Code of the notebook raised an exception. The text is its traceback, without the frames that are not the user's."""
+    """Code of the notebook raised an exception. The text has the whole traceback, but for the frames of the runtime."""
 
-    def __init__(self, place: str, error: str, traceback: str, values: dict[str, str]) -> None:
-        """`place` is that of the last line in a cell; `values` has a line for each variable that the step took in."""
+    def __init__(self, place: str, error: str, whole: str, traceback: str, values: dict[str, str]) -> None:
+        """`place` is that of the last line in the cell, `traceback` has the frames of cells alone.
+
+        `values` has a line for each variable that the step took in.
+        """
         shown = "".join(f"\n  {name} = {summary}" for name, summary in values.items())
-        super().__init__(f"{place}: {error}\n\n{traceback}" + (f"\nvalues that came in:{shown}\n" if shown else ""))
+        super().__init__(f"{place}: {error}\n\n{whole}" + (f"\nvalues that came in:{shown}\n" if shown else ""))
         self.place, self.error, self.traceback, self.values = place, error, traceback, values
 
 

@@ -305,6 +305,9 @@ def _is_same_index(one: Any, other: Any) -> bool:
 class Inexact(Exception):
     """A format found, while it wrote, that it would not give this value back exactly."""
 
+    def __init__(self) -> None:
+        super().__init__("Arrow would not give it back exactly")
+
 
 # Tensors in torch's own file, which is read back without running code; boosters in XGBoost's JSON.
 

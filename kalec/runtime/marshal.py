@@ -242,9 +242,7 @@ def _save_group(values: dict[str, Any], folder: Path, stem: str, windows: Collec
         with (folder / file).open("wb") as stream:
             kind = "pickle" if isinstance(_pickle(values, stream, windows), Pickler) else "cloudpickle"
         files = [file]
-        note = (
-            f"pickled, because of {str(reason) or type(reason).__name__}: load it only where you trust who ran the step"
-        )
+        note = f"{reason}: pickled, so load it only where you trust who ran the step"
     digests = {file: _digest(folder / file) for file in files}
     return {
         "kind": kind,

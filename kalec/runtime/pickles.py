@@ -22,7 +22,6 @@ from typing import IO, Any
 from kalec.runtime.failure import StepError
 from kalec.runtime.formats import make_view, owner, window
 
-HOME = "kalec_runtime"  # the module by which a pickle names the functions below, wherever this text stands
 UNNOTICED = (type(None), bool, int, float, complex, str, bytes, tuple, frozenset, type, types.FunctionType,
              types.BuiltinFunctionType, types.ModuleType, Enum)  # fmt: skip
 
@@ -38,15 +37,18 @@ class ByValue:
         self.shared = shared  # the ids of those that several arrays of this pickle lie in
         self.last: Any = None  # what was being pickled when it failed
 
-    def persistent_id(self, value: Any) -> None:
-        """Never a persistent id: it is asked for every object, also for lists, so it sees them all."""
+    def persistent_id(self, value: Any) -> str | None:
+        """The name of a function of this file, which has no module to be found in. This sees every object, also lists."""
+        if type(value) is types.FunctionType and TRAVELLING.get(value.__name__) is value:
+            return value.__name__
         if isinstance(value, UNNOTICED) or type(value).__name__.lower().endswith("dtype") or id(value) in self._met:
-            return
+            return None
         self._met.add(id(value))
         whole = owner(value)
         self.parts[id(value)] = value  # kept, so that no other object gets the same id
         self.parts[id(whole)] = whole
         self.windows[id(whole)] += 1
+        return None
 
     def reducer_override(self, value: Any) -> Any:
         """Reduce a function that no name leads to, and a module."""
@@ -96,10 +98,12 @@ def cloud_pickler() -> Any:
 class Unpickler(pickle.Unpickler):
     """Loads what the picklers above wrote. Raises StepError for a definition that the step does not have."""
 
+    def persistent_load(self, name: str) -> Any:
+        """The function of this file."""
+        return TRAVELLING[name]
+
     def find_class(self, module: str, name: str) -> Any:
         """The class or function of that name."""
-        if module == HOME:
-            return TRAVELLING[name]
         try:
             return super().find_class(module, name)
         except (ImportError, AttributeError) as error:
@@ -205,6 +209,3 @@ def _has_name(value: Any) -> bool:
 TRAVELLING: dict[str, Callable[..., Any]] = {
     function.__name__: function for function in (make_cell, make_function, fill_function, make_view)
 }
-for _function_of_home in TRAVELLING.values():
-    _function_of_home.__module__ = HOME
-    setattr(sys.modules.setdefault(HOME, types.ModuleType(HOME)), _function_of_home.__name__, _function_of_home)

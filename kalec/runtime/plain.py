@@ -115,7 +115,7 @@ class Survey:
         kind = type(value)
         if kind in ATOMS or kind is float or (kind in TEXT_OF and kind is not bytearray):
             if getattr(value, "tzinfo", None) is not None or getattr(value, "fold", False):
-                raise NotPlain("a time zone")
+                raise NotPlain("a time zone has no format of its own")
             return
         children = self._children(value)
         if children is None:
@@ -123,7 +123,7 @@ class Survey:
                 self._meet(owner(value))  # another window into that memory must show what is written through this one
             return
         if id(value) in self._open:
-            raise NotPlain("a value that contains itself")
+            raise NotPlain("it contains itself")
         if _shared(value) and not self._meet(value):
             return
         self._open.add(id(value))
@@ -145,7 +145,7 @@ class Survey:
             return value.ravel(order="K").tolist()
         if self._leaves.fits(value):
             return None
-        raise NotPlain(kind.__qualname__)
+        raise NotPlain(f"{kind.__qualname__} has no format of its own")
 
     def _meet(self, value: Any) -> bool:
         """Count the object; whether it is new."""

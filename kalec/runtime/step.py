@@ -12,7 +12,7 @@ import os
 import sys
 import traceback
 import types
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +69,7 @@ class _Execution:
     ) -> None:
         self.step, self.namespace, self.inputs, self.paths = step, namespace, inputs, paths
         self.came_in: dict[str, str] = {}  # what a person is told of each variable that was read, when a cell fails
+        self.labels: set[str] = set()  # of the cells that were executed
         self.flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT  # and every `from __future__ import` that a cell had, as in Jupyter
         self.loop: Any = None
 
@@ -103,6 +104,7 @@ class _Execution:
 
     def _execute(self, cell: Mapping[str, Any]) -> None:
         source = "\n" * (cell["line"] - 1) + cell["source"] + "\n"
+        self.labels.add(cell["label"])
         _show_lines(cell["label"], source)
         try:
             tree = ast.parse(source, cell["label"])
@@ -146,15 +148,27 @@ class _Execution:
         save(values, output, unbound)
 
     def _failure(self, error: BaseException, cell: Mapping[str, Any]) -> CellFailed:
-        """The failure as the user sees it: frames of cells, and of what they called; not those of this file."""
-        told = traceback.TracebackException.from_exception(error)
-        _trim(told)
+        """The failure as the user sees it."""
+        here = run_step.__code__.co_filename
+        whole = _told(error, lambda frame: frame.filename != here)
+        own = _told(error, lambda frame: frame.filename in self.labels)
         line = next(
-            (f.lineno for f in reversed(told.stack) if f.filename == cell["label"]), getattr(error, "lineno", None)
+            (f.lineno for f in reversed(own.stack) if f.filename == cell["label"]), getattr(error, "lineno", None)
         )
         place = cell["label"] + (f":{line}" if line else "")
-        one_line = "".join(told.format_exception_only()).strip().splitlines()[-1]
-        return CellFailed(place, one_line, "".join(told.format()), self.came_in)
+        one_line = "".join(own.format_exception_only()).strip().splitlines()[-1]
+        return CellFailed(place, one_line, "".join(whole.format()), "".join(own.format()), self.came_in)
+
+
+def _told(error: BaseException, keep: Callable[[traceback.FrameSummary], bool]) -> traceback.TracebackException:
+    """An exception and its causes, with those frames that are to be kept."""
+    told = traceback.TracebackException.from_exception(error)
+    waiting: list[traceback.TracebackException | None] = [told]
+    for one in waiting:  # grows while it is gone through
+        if one is not None:
+            one.stack = traceback.StackSummary.from_list([frame for frame in one.stack if keep(frame)])
+            waiting += [one.__cause__, one.__context__]
+    return told
 
 
 def _show_lines(label: str, source: str) -> None:
@@ -163,15 +177,6 @@ def _show_lines(label: str, source: str) -> None:
     known = linecache.getlines(label)
     both = [new if new.strip() else old for old, new in zip(known, lines)] + known[len(lines) :] + lines[len(known) :]
     linecache.cache[label] = (sum(map(len, both)), None, both, label)
-
-
-def _trim(told: traceback.TracebackException) -> None:
-    """Take the frames of the runtime out of a traceback, and out of those of its causes."""
-    here = run_step.__code__.co_filename
-    told.stack = traceback.StackSummary.from_list([frame for frame in told.stack if frame.filename != here])
-    for cause in (told.__cause__, told.__context__):
-        if cause is not None:
-            _trim(cause)
 
 
 def _map_paths(value: Any, paths: Mapping[str, str]) -> Any:

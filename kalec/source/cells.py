@@ -28,6 +28,7 @@ class Source:
     cells: tuple[SourceCell, ...]
     metadata: Mapping[str, Any]  # what stands under `kubeflow_notebook`
     in_notebook: bool
+    step_functions: frozenset[str] = frozenset()  # of a module: their arguments are copies, and data alone makes edges
 
     def place(self, cell: SourceCell, line: int = 0, column: int = 0) -> Place:
         """The place of a line of a cell, both from 1."""

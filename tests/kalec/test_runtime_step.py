@@ -61,7 +61,7 @@ def test_the_text_alone_runs_a_step_in_a_process_without_site_packages(tmp_path)
     (tmp_path / "runtime.py").write_text(source_text() + "\nmain()\n")
     command = [sys.executable, "-I", "-S", str(tmp_path / "runtime.py")]
     subprocess.run(command, input=json.dumps(request).encode(), check=True)
-    assert json.loads((tmp_path / "result").read_text()) == {"metrics": {"y": 2}}
+    assert json.loads((tmp_path / "result").read_text())["metrics"] == {"y": 2}
 
 
 def test_parameters_are_variables_whatever_stands_in_them(runtime, tmp_path):
@@ -110,6 +110,14 @@ def test_a_failing_cell_is_told_with_its_line_the_users_frames_and_what_came_in(
     assert failure.values == {"x": "list of 2"}
     assert 'n.ipynb:cell 1", line 4, in <module>\n    half(x[0])' in failure.traceback
     assert failure.traceback.count("File ") == 2
+
+
+def test_frames_of_libraries_are_in_the_log_and_not_among_the_users(runtime, tmp_path):
+    with pytest.raises(runtime.CellFailed) as failed:
+        runtime.run_step(step("import json\njson.loads('{')"), {}, {}, str(tmp_path))
+    assert "json/decoder.py" in str(failed.value)
+    assert "decoder.py" not in failed.value.traceback
+    assert failed.value.place == "n.ipynb:cell 1:2"
 
 
 def test_a_failing_cell_of_a_text_file_is_told_with_the_line_of_the_file(runtime, tmp_path):
