@@ -4,7 +4,7 @@ import json
 
 import pytest
 import yaml
-from kfpenvironment import kfp_errors, kfp_python, run_with_kfp, site_packages
+from kfpenvironment import kfp_errors, kfp_python, run_with_kfp, site_packages, without_programs
 from pipelines import a_parameter, a_pipeline, a_step
 
 from kalec.emit.options import EmitOptions, SharedVolume, Toleration
@@ -48,9 +48,7 @@ def test_kfp_has_nothing_against_any_feature_in_either_way_of_data(tmp_path):
 
 
 def test_the_check_finds_what_it_is_for(tmp_path):
-    first, second = yaml.safe_load_all(pipeline_yaml(EVERYTHING, EmitOptions()))
-    for executor in first["deploymentSpec"]["executors"].values():
-        executor["container"]["command"] = ["short"]  # the programs are long, and YAML readers slow
+    first, second = yaml.safe_load_all(without_programs(pipeline_yaml(EVERYTHING, EmitOptions())))
     damages = {
         "unknown field": lambda: first["root"].update(bogus=1),
         "no component": lambda: first["components"].pop("comp-load"),
@@ -132,3 +130,14 @@ def test_all_notebooks_in_kales_wheel_compile_as_they_are_and_kfp_has_nothing_ag
         (tmp_path / f"{notebook.stem}.yaml").write_text(text, encoding="utf-8")
 
     assert kfp_errors(tmp_path) == {}
+
+
+def test_a_notebook_of_kale_runs_with_other_parameters_than_its_own(tmp_path):
+    kfp_python()
+    notebook = site_packages() / "kale/tests/assets/notebooks/pipeline_parameters_and_metrics.ipynb"
+    file = tmp_path / "p.yaml"
+    file.write_text(pipeline_yaml(load_pipeline(notebook).pipeline, EmitOptions(install=False)), encoding="utf-8")
+    metrics = run_with_kfp(file, tmp_path / "root", d1=1, d2=1)["sum-matrix"]["metrics"]
+
+    assert (metrics["d1"], metrics["d2"]) == (1, 1)
+    assert 0 < metrics[next(name for name in metrics if name.startswith("sum"))] < 1
