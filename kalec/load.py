@@ -10,6 +10,7 @@ from kalec.analysis.checks import check_names, check_shared
 from kalec.analysis.definitions import survey
 from kalec.analysis.effects import Names
 from kalec.analysis.flow import Code, analyse
+from kalec.analysis.modules import check_modules
 from kalec.analysis.scopes import Action, occurrences
 from kalec.analysis.shared import SharedCode, shared_parts
 from kalec.analysis.travel import Draft, MetricCode, Travel, sort_steps
@@ -59,6 +60,13 @@ def load_pipeline(
     What is wrong in the source is in the findings. Raises NotFound (no such file), Refused (a kind of file, of notebook or
     of language that kalec does not read), Damaged (not JSON, not UTF-8, not a notebook).
     """
+    return load_traced(path, text=text, pipeline=pipeline, overrides=overrides)[0]
+
+
+def load_traced(
+    path: Path, *, text: str | None = None, pipeline: str = "", overrides: Overrides | None = None
+) -> tuple[Loaded, Travel]:
+    """The same, with what the analysis knows of each name."""
     overrides = overrides or Overrides()
     source = read_source(path, text, pipeline)
     findings = Findings(_severities(source, overrides))
@@ -108,7 +116,7 @@ def _severities(source: Source, overrides: Overrides) -> dict[str, Severity | No
     return {**(parse_severities(said.items()) if isinstance(said, dict) else {}), **overrides.severities}
 
 
-def _load(path: Path, source: Source, overrides: Overrides, findings: Findings) -> Loaded:
+def _load(path: Path, source: Source, overrides: Overrides, findings: Findings) -> tuple[Loaded, Travel]:
     parts = list(_read_parts(path, source, findings))
     own = parts[-1]
     parameters = _parameters(parts, findings)
@@ -122,6 +130,7 @@ def _load(path: Path, source: Source, overrides: Overrides, findings: Findings) 
     drafts = _drafts(parts, steps, parameters, names, findings)
     travel = Travel(drafts, [MetricCode(metric, _metric_code(metric)) for metric in metrics])
     check_names(travel, findings, {name for name, step in steps.items() if step.unit or own.outline.step_functions})
+    check_modules(travel, path.parent, findings)
     check_values(travel, parameters, own.metadata.settings, findings)
     assembled = assemble(travel, findings)
     pipeline = Pipeline(
@@ -133,7 +142,7 @@ def _load(path: Path, source: Source, overrides: Overrides, findings: Findings) 
         settings=replace(own.metadata.settings, base_image=overrides.base_image or own.metadata.settings.base_image),
         source=source.file,
     )
-    return Loaded(pipeline, findings.sorted(), findings.severities)
+    return Loaded(pipeline, findings.sorted(), findings.severities), travel
 
 
 def _read_parts(path: Path, source: Source, findings: Findings) -> Iterable[_Part]:

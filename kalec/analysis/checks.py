@@ -5,7 +5,7 @@ from collections.abc import Container, Iterable
 
 from kalec.analysis.definitions import Definition
 from kalec.analysis.flow import Use
-from kalec.analysis.scopes import Occurrence
+from kalec.analysis.scopes import Action, Occurrence, occurrences
 from kalec.analysis.shared import SharedCode
 from kalec.analysis.travel import GIVEN, Journey, Travel, changed_after
 from kalec.analysis.versions import Kind, Version
@@ -100,6 +100,8 @@ def _check_use(
         findings.add(
             "KLC106", place, f"{name!r} may not have been made: step {version.step!r} makes it only under a condition"
         )
+    if version.kind is Kind.SHARED:
+        _check_shared_order(journey, name, use, place, findings)
     if use.is_real:
         _check_parallel(travel, journey, version, place, findings)
     rank = journey.draft.rank_of(use.cell)  # 0 for a metric, which stands below all cells
@@ -110,6 +112,23 @@ def _check_use(
             f"step {version.step!r} changes {name!r} again in a cell below this one, so this step would get a later value",
             hint="give the cells below another step name",
         )
+
+
+def _check_shared_order(journey: Journey, name: str, use: Use, place: Place, findings: Findings) -> None:
+    """Shared code runs before the step, all of it; in the notebook only what stands above the use."""
+    draft = journey.draft
+    here = draft.rank_of(use.cell)
+    ranks = [
+        draft.rank_of(cell)
+        for cell, statements in draft.shared.code.cells
+        if any(
+            found.name == name and found.action is Action.STORE and not found.deferred
+            for found in occurrences(*statements)
+        )
+    ]
+    if here and any(rank < here for rank in ranks) and any(rank > here for rank in ranks):
+        message = f"shared code makes {name!r} again in a cell below this one, and the step would get that one"
+        findings.add("KLC116", place, message, hint="give the cell below a step: tag, or use two names")
 
 
 def _check_parallel(travel: Travel, journey: Journey, version: Version, place: Place, findings: Findings) -> None:

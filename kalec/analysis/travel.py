@@ -177,6 +177,7 @@ class Travel:
     def parallel_makers(self, journey: Journey, name: str) -> list[Version]:
         """Versions of a name that steps before this one left, and that do not reach it as they would in the notebook."""
         own = journey.entry.get(name)
+        base = self.binding_of(own)
         found = []
         for step, other in self.journeys.items():
             if step == journey.draft.name:
@@ -190,10 +191,16 @@ class Travel:
                 later = [s for s in self.ancestors[journey.draft.name] if step in self.ancestors[s]]
                 if any(name in self.journeys[s].made for s in later):
                     continue
-            elif own is not None and own.rank > made.rank:
+            elif base is not None and base.rank > made.rank:
                 continue
             found.append(made)
         return found
+
+    def binding_of(self, version: Version | None) -> Version | None:
+        """The version that gave a name its value, where later ones only changed it or handed it on."""
+        while version is not None and not version.bound:
+            version = self.journeys[version.step].entry.get(version.name)
+        return version
 
 
 def _is_same_definition(one: Version, other: Version | None) -> bool:

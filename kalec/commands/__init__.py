@@ -1,1 +1,1 @@
-"""The commands of kalec, a file for each: options are declared beside what they do. Nothing heavy is imported up here."""
+"""The commands of kalec, one to a file: parse, one use case, render."""

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from kalec.commands.options import PipelineOption, SeverityOption, severities_from
+
 if TYPE_CHECKING:
     from kalec.emit.compilation import Compiled
     from kalec.emit.options import SharedVolume, Toleration
@@ -39,7 +41,6 @@ Name = Annotated[str, typer.Option("--name", help="The name of the pipeline.")]
 Experiment = Annotated[str, typer.Option("--experiment", help="The experiment that its runs belong to.")]
 Description = Annotated[str, typer.Option("--description", help="What the pipeline is for.")]
 Image = Annotated[str, typer.Option("--image", help="The image that steps run in which do not name one.")]
-Function = Annotated[str, typer.Option("--pipeline", help="Which @pipeline function of a module.")]
 Lock = Annotated[
     Path | None,
     typer.Option("--lock", help="Take versions from requirements.txt, uv.lock, poetry.lock or pylock.toml."),
@@ -63,7 +64,7 @@ Tolerate = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Say what was done as JSON, one object a line.")]
 
 
-def compile_command(
+def command(
     sources: Sources,
     output: Output = "",
     check: Check = False,
@@ -71,7 +72,7 @@ def compile_command(
     experiment: Experiment = "",
     description: Description = "",
     image: Image = "",
-    pipeline: Function = "",
+    pipeline: PipelineOption = "",
     lock: Lock = None,
     image_only: ImageOnly = False,
     data: Way = "artifacts",
@@ -80,6 +81,7 @@ def compile_command(
     image_pull_policy: Pull = None,
     image_pull_secret: PullSecret = None,
     toleration: Tolerate = None,
+    severity: SeverityOption = None,
     as_json: Json = False,
 ) -> None:
     """Compile sources into pipelines for Kubeflow Pipelines.
@@ -99,7 +101,8 @@ def compile_command(
         tolerations=tuple(map(_toleration, toleration or ())),
     )
     overrides = Overrides(pipeline_name=name, experiment=experiment, description=description, base_image=image)
-    request = CompileRequest(sys.path, overrides, options, pipeline, lock)
+    severities = {source: severities_from(severity, source.parent) for source in sources}
+    request = CompileRequest(sys.path, overrides, options, pipeline, lock, severities)
     compiled = compile_sources(sources, request)
     show_findings(compiled)
     if check:

@@ -14,7 +14,7 @@ class Protocol(StrEnum):
     V2 = "v2"
 
 
-def serve_command(
+def command(
     name: Annotated[str, typer.Argument(metavar="NAME", help="The name of the service.")],
     uri: Annotated[str, typer.Argument(metavar="URI", help="Where the model is; on a volume: pvc://CLAIM/PATH.")],
     output: Annotated[

@@ -7,9 +7,10 @@ from typing import Annotated
 import typer
 
 from kalec.commands.compile import Image, ImageOnly, Lock, show_findings
+from kalec.commands.options import SeverityOption, severities_from
 
 
-def tune_command(
+def command(
     source: Annotated[Path, typer.Argument(metavar="SOURCE", help="A notebook with katib_metadata.")],
     output: Annotated[
         str, typer.Option("--output", "-o", help="The file, or - for standard output. [SOURCE.experiment.yaml]")
@@ -33,6 +34,7 @@ def tune_command(
     trial_image: Annotated[
         str, typer.Option("--trial-image", help="An image with kfp, so that a trial installs nothing.")
     ] = "",
+    severity: SeverityOption = None,
     kfp_host: Annotated[str, typer.Option("--kfp-host", help="The address of the KFP API. [that of the cluster]")] = "",
 ) -> None:
     """Write an Experiment of Katib in which every trial is a run of the pipeline."""
@@ -43,7 +45,11 @@ def tune_command(
     from kalec.load import Overrides
 
     request = CompileRequest(
-        sys.path, Overrides(pipeline_name=name, base_image=image), EmitOptions(install=not image_only), lock=lock
+        sys.path,
+        Overrides(pipeline_name=name, base_image=image),
+        EmitOptions(install=not image_only),
+        lock=lock,
+        severities={source: severities_from(severity, source.parent)},
     )
     trial = TrialOptions(namespace, service_account, trial_image, kfp_host)
     compiled = compile_tuning(source, request, trial, Counts(max_trials, max_failed_trials, parallel_trials))

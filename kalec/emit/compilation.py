@@ -15,7 +15,7 @@ from kalec.emit.tuning import check_tuning
 from kalec.errors import Refused
 from kalec.findings import Findings, did_you_mean
 from kalec.load import Overrides, load_pipeline
-from kalec.model import Diagnostic, Loaded, Pipeline, Place, Severity, Tuning, worst
+from kalec.model import Diagnostic, Pipeline, Place, Severity, Tuning, worst
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +27,9 @@ class CompileRequest:
     options: EmitOptions = field(default_factory=EmitOptions)
     pipeline: str = ""  # which of several @pipeline functions of a module
     lock: Path | None = None
+    severities: Mapping[Path, Mapping[str, Severity | None]] = field(
+        default_factory=dict
+    )  # by source, as for Overrides
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,28 +103,35 @@ class _Prepared:
 
     pipeline: Pipeline
     options: EmitOptions
-    loaded: Loaded
-    findings: Findings  # those that came after it was loaded
+    loaded: tuple[Diagnostic, ...]  # what was found when it was loaded
+    findings: Findings  # and since
 
     @property
     def diagnostics(self) -> tuple[Diagnostic, ...]:
-        return tuple(sorted([*self.loaded.diagnostics, *self.findings.sorted()], key=lambda finding: finding.place))
+        return tuple(sorted([*self.loaded, *self.findings.sorted()], key=lambda finding: finding.place))
 
     def is_wrong(self) -> bool:
         return worst(self.diagnostics) is Severity.ERROR
 
 
 def _prepare(source: Path, request: CompileRequest, installed: Installed, lock: Mapping[str, str] | None) -> _Prepared:
-    loaded = load_pipeline(source, pipeline=request.pipeline, overrides=request.overrides)
+    overrides = replace(request.overrides, severities=request.severities.get(source, {}))
+    loaded = load_pipeline(source, pipeline=request.pipeline, overrides=overrides)
     pipeline, options = loaded.pipeline, request.options
     _refuse_unknown_volume(pipeline, options)
     findings = Findings(loaded.severities)
-    if loaded.has_errors:
-        return _Prepared(pipeline, options, loaded, findings)
+    # What is not installed is judged anew, by who knows the lock file, and whether anything is to be installed at all.
+    found = tuple(finding for finding in loaded.diagnostics if finding.code != "KLC205")
+    prepared = _Prepared(pipeline, options, found, findings)
+    if prepared.is_wrong():
+        return prepared
     if options.install:
-        options = replace(options, requirements=step_requirements(pipeline, installed, lock, findings))
-    check(pipeline, options, findings)
-    return _Prepared(pipeline, options, loaded, findings)
+        prepared = replace(
+            prepared,
+            options=replace(options, requirements=step_requirements(pipeline, installed, lock, findings)),
+        )
+    check(pipeline, prepared.options, findings)
+    return prepared
 
 
 def _refuse_unknown_volume(pipeline: Pipeline, options: EmitOptions) -> None:

@@ -35,7 +35,7 @@ _CELLS_LEFT_OUT: Final = words(
     timeit html HTML javascript js latex markdown svg SVG perl_doc mermaid
     """
 )
-_CELL_LINE_LEFT_OUT: Final = words("time prun memit mprun lprun")  # the body runs as it is
+_CELL_LINE_LEFT_OUT: Final = words("time prun memit mprun lprun capture")  # the body runs as it is
 _SHELL_ALIASES: Final = words("mkdir rm cp mv rmdir ln touch man")
 _PIP: Final = re.compile(
     r"(?:python[\d.]*[ \t]+-m[ \t]+|\{sys\.executable\}[ \t]+-m[ \t]+)?pip[\d.]*[ \t]+install\b(.*)"
@@ -315,9 +315,7 @@ def _cell_magic(lines: list[str], first: int, name: str, rest: str, names: froze
     if name in _CELLS_LEFT_OUT:
         translation.remark("KLC004", number, f"the cell is left out: %%{name} leaves nothing behind")
         return translation
-    if name in _CELL_LINE_LEFT_OUT or (name == "capture" and not re.search(r"(^|\s)\w", rest.replace("--", "-"))):
-        return _without_first_line(lines, first, name, names)
-    if name == "capture" and all(word.startswith("-") for word in rest.split()):
+    if name in _CELL_LINE_LEFT_OUT:
         return _without_first_line(lines, first, name, names)
     make: Callable[[str, list[str], frozenset[str]], str] | None = None
     if name in ("bash", "sh") or (name == "script" and rest.split()[:1] in (["bash"], ["sh"])):

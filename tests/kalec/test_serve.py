@@ -3,9 +3,9 @@
 import pytest
 import yaml
 
-from kalec.cli import app
+from kalec.cli import run
 from kalec.emit.serving import Service, service_yaml
-from kalec.errors import Failed, Refused
+from kalec.errors import Refused
 
 
 def predictor(uri="pvc://models/iris/model.joblib", **said):
@@ -62,12 +62,10 @@ def test_what_would_not_be_served_is_refused(service):
 def test_the_command_writes_checks_and_prints(tmp_path, capfd):
     file = tmp_path / "iris.yaml"
     arguments = ["serve", "iris", "pvc://models/m.joblib", "--limit", "memory=4Gi"]
-    app([*arguments, "-o", str(file)], standalone_mode=False)
-    app([*arguments, "-o", str(file), "--check"], standalone_mode=False)
-    app([*arguments, "-o", "-"], standalone_mode=False)
+    assert run([*arguments, "-o", str(file)]) == 0
+    assert run([*arguments, "-o", str(file), "--check"]) == 0
+    assert run([*arguments, "-o", "-"]) == 0
     assert capfd.readouterr().out == file.read_text(encoding="utf-8")
 
-    with pytest.raises(Failed, match="stale"):
-        app([*arguments, "--protocol", "v2", "-o", str(file), "--check"], standalone_mode=False)
-    with pytest.raises(Refused):
-        app(["serve", "iris", "s3://b/m.pkl", "--limit", "memory"], standalone_mode=False)
+    assert run([*arguments, "--protocol", "v2", "-o", str(file), "--check"]) == 1
+    assert run(["serve", "iris", "s3://b/m.pkl", "--limit", "memory"]) == 2
