@@ -11,8 +11,8 @@ from kalec.analysis.definitions import survey
 from kalec.analysis.effects import Names
 from kalec.analysis.flow import Code, analyse
 from kalec.analysis.modules import check_modules
-from kalec.analysis.scopes import Action, occurrences
-from kalec.analysis.shared import SharedCode, shared_parts
+from kalec.analysis.scopes import Action, occurrences, walk
+from kalec.analysis.shared import SharedCode, make_shared
 from kalec.analysis.travel import Draft, MetricCode, Travel, sort_steps
 from kalec.analysis.values import check_values
 from kalec.analysis.versions import Kind, Version
@@ -270,7 +270,7 @@ def _mentioned(parts: list[_Part]) -> frozenset[str]:
                 found.update(
                     node.id
                     for statement in statements
-                    for node in ast.walk(statement)
+                    for node in walk(statement)
                     if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)
                 )
     return frozenset(found)
@@ -279,7 +279,7 @@ def _mentioned(parts: list[_Part]) -> frozenset[str]:
 def _shared(part: _Part, given: Mapping[str, Version], names: Names, mentioned: frozenset[str]) -> SharedCode:
     code = Code(part.outline.shared, names, part.outline.postponed)
     facts = analyse(code, given)
-    return SharedCode(code, facts, shared_parts(code, mentioned))
+    return make_shared(code, facts, mentioned)
 
 
 def _shared_versions(shared: SharedCode, ranks: Mapping[tuple[str, int], int]) -> dict[str, Version]:

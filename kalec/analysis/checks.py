@@ -5,7 +5,7 @@ from collections.abc import Container, Iterable
 
 from kalec.analysis.definitions import Definition
 from kalec.analysis.flow import Use
-from kalec.analysis.scopes import Action, Occurrence, occurrences
+from kalec.analysis.scopes import Occurrence
 from kalec.analysis.shared import SharedCode
 from kalec.analysis.travel import GIVEN, Journey, Travel, changed_after
 from kalec.analysis.versions import Kind, Version
@@ -118,14 +118,7 @@ def _check_shared_order(journey: Journey, name: str, use: Use, place: Place, fin
     """Shared code runs before the step, all of it; in the notebook only what stands above the use."""
     draft = journey.draft
     here = draft.rank_of(use.cell)
-    ranks = [
-        draft.rank_of(cell)
-        for cell, statements in draft.shared.code.cells
-        if any(
-            found.name == name and found.action is Action.STORE and not found.deferred
-            for found in occurrences(*statements)
-        )
-    ]
+    ranks = [draft.rank_of(cell) for cell in draft.shared.bound_in.get(name, ())]
     if here and any(rank < here for rank in ranks) and any(rank > here for rank in ranks):
         message = f"shared code makes {name!r} again in a cell below this one, and the step would get that one"
         findings.add("KLC116", place, message, hint="give the cell below a step: tag, or use two names")

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from kalec.analysis.effects import Names, body_changes, is_immutable, is_iterator
-from kalec.analysis.scopes import Action, Occurrence, bound_names, occurrences
+from kalec.analysis.scopes import Action, Occurrence, bound_names, occurrences, walk
 from kalec.model import Cell
 from kalec.words import words
 
@@ -59,7 +59,7 @@ def define(statement: ast.stmt, cell: Cell, names: Names) -> Definition | None:
         tuple(part for part in found if part.action is Action.LOAD and part.deferred),
         _global_bindings(statement),
         changes,
-        any(_changes_itself(node) for node in ast.walk(statement) if isinstance(node, ast.ClassDef)),
+        any(_changes_itself(node) for node in walk(statement) if isinstance(node, ast.ClassDef)),
         tuple(imported_modules([statement])),
     )
 
@@ -67,7 +67,7 @@ def define(statement: ast.stmt, cell: Cell, names: Names) -> Definition | None:
 def imported_modules(nodes: Iterable[ast.AST]) -> Iterator[str]:
     """The modules that code imports, functions included."""
     for outer in nodes:
-        for node in ast.walk(outer):
+        for node in walk(outer):
             if isinstance(node, ast.Import):
                 yield from (alias.name for alias in node.names)
             elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
@@ -126,10 +126,10 @@ def _defines(target: str, value: ast.expr, names: Names) -> bool:
 def _global_bindings(statement: ast.stmt) -> dict[str, bool]:
     """What its functions bind in the notebook's namespace; sure where it stands unconditionally in a plain function."""
     bound: dict[str, bool] = {}
-    for function in ast.walk(statement):
+    for function in walk(statement):
         if not isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
             continue
-        declared = {name for node in ast.walk(function) if isinstance(node, ast.Global) for name in node.names}
+        declared = {name for node in walk(function) if isinstance(node, ast.Global) for name in node.names}
         if not declared:
             continue
         plain = isinstance(function, ast.FunctionDef) and function is statement
@@ -137,7 +137,7 @@ def _global_bindings(statement: ast.stmt) -> dict[str, bool]:
             name.id
             for part in function.body
             if isinstance(part, ast.Assign | ast.AugAssign | ast.AnnAssign)
-            for name in ast.walk(part)
+            for name in walk(part)
             if isinstance(name, ast.Name) and isinstance(name.ctx, ast.Store)
         }
         every = {name for part in function.body for name in _stored(part)}
@@ -148,9 +148,7 @@ def _global_bindings(statement: ast.stmt) -> dict[str, bool]:
 
 def _stored(node: ast.stmt) -> set[str]:
     local, _ = bound_names([node])
-    return local | {
-        part.id for part in ast.walk(node) if isinstance(part, ast.Name) and not isinstance(part.ctx, ast.Load)
-    }
+    return local | {part.id for part in walk(node) if isinstance(part, ast.Name) and not isinstance(part.ctx, ast.Load)}
 
 
 def _changes_itself(node: ast.ClassDef) -> bool:

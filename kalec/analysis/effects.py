@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from kalec.analysis.scopes import argument_names, bound_names
+from kalec.analysis.scopes import argument_names, bound_names, walk
 from kalec.words import words
 
 # Their results are plain and immutable, whatever they are given.
@@ -158,7 +158,7 @@ def body_changes(node: ast.AST, names: Names) -> tuple[dict[str, bool], set[str]
     """
     outer: dict[str, bool] = {}
     parameters: set[str] = set()
-    for inner in ast.walk(node):
+    for inner in walk(node):
         if isinstance(inner, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
             body = inner.body if isinstance(inner.body, list) else [inner.body]
             local, _ = bound_names(body)
@@ -216,7 +216,7 @@ def roots(node: ast.AST | None, names: Names) -> frozenset[str]:
 
 
 def _comprehension_roots(node: ast.ListComp | ast.SetComp | ast.GeneratorExp | ast.DictComp, names: Names) -> set[str]:
-    local = {name.id for part in node.generators for name in ast.walk(part.target) if isinstance(name, ast.Name)}
+    local = {name.id for part in node.generators for name in walk(part.target) if isinstance(name, ast.Name)}
     elements = [node.key, node.value] if isinstance(node, ast.DictComp) else [node.elt]
     if not isinstance(node, ast.GeneratorExp) and all(is_immutable(element, names) for element in elements):
         return set()
@@ -368,7 +368,7 @@ class _Effects(ast.NodeVisitor):
         self.visit(node.subject)
         shared = roots(node.subject, self.names)
         for case in node.cases:
-            for part in ast.walk(case.pattern):
+            for part in walk(case.pattern):
                 name = getattr(part, "name", None) or getattr(part, "rest", None)
                 if isinstance(part, ast.MatchAs | ast.MatchStar | ast.MatchMapping) and name:
                     self.effects.bindings.append((name, shared, _Unknown()))

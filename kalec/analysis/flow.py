@@ -12,7 +12,7 @@ from typing import Final, Protocol
 
 from kalec.analysis.definitions import Definition, define
 from kalec.analysis.effects import Effects, Names, effects, is_immutable, roots
-from kalec.analysis.scopes import Action, Occurrence, occurrences
+from kalec.analysis.scopes import Action, Occurrence, occurrences, walk
 from kalec.model import Cell
 from kalec.words import words
 
@@ -110,6 +110,15 @@ class Facts:
         return self.closures[name]
 
 
+@dataclass(frozen=True, slots=True)
+class Touched:
+    """The names of a piece of code, in order; which of them are called; and what names variables in texts."""
+
+    occurrences: list[Occurrence]
+    called: frozenset[int]
+    texts: list[ast.Compare | ast.Call]
+
+
 @dataclass(slots=True)
 class Code:
     """The statements of a step, by cell."""
@@ -119,6 +128,7 @@ class Code:
     postponed: bool = False  # from __future__ import annotations
     _effects: Effects | None = None
     _parts: dict[int, Definition | None] = field(default_factory=dict)
+    _touched: dict[int, Touched] = field(default_factory=dict)
 
     @property
     def statements(self) -> list[ast.stmt]:
@@ -130,6 +140,25 @@ class Code:
         if self._effects is None:
             self._effects = effects(self.statements, self.names)
         return self._effects
+
+    def touched(self, node: ast.AST) -> Touched:
+        """What a part of the code touches; a step is walked several times, and this is most of the work."""
+        key = id(node)
+        if key not in self._touched:
+            inner = list(walk(node))
+            self._touched[key] = Touched(
+                occurrences(node, postponed=self.postponed),
+                frozenset(id(call.func) for call in inner if isinstance(call, ast.Call)),
+                [one for one in inner if isinstance(one, ast.Compare | ast.Call) and self.names_in_text(one)],
+            )
+        return self._touched[key]
+
+    def names_in_text(self, node: ast.Compare | ast.Call) -> bool:
+        """Whether an expression may name variables in texts."""
+        if isinstance(node, ast.Compare):
+            return isinstance(node.left, ast.Constant) and isinstance(node.left.value, str)
+        by_method = isinstance(node.func, ast.Attribute) and node.func.attr in ("query", "eval")
+        return by_method or self.names.builtin(node.func) in _DYNAMIC
 
     def definition(self, statement: ast.stmt, cell: Cell) -> Definition | None:
         """The definition that a top-level statement is; the same object each time."""
@@ -165,7 +194,6 @@ class _Walk:
         self.sites: dict[tuple[int, str], int] = {}
         self.loops: list[list[State]] = []
         self.called: set[int] = set()
-        self.touched: dict[int, list[Occurrence]] = {}
 
     # What the step's own statements say, in any order.
 
@@ -179,7 +207,7 @@ class _Walk:
         for name, shared, value in facts.effects.bindings:
             facts.holds.setdefault(name, set()).update(shared, self._deep_copied(value))
             if value is not None and not is_immutable(value, self.names):
-                made_with = {n.id for n in ast.walk(value) if isinstance(n, ast.Name)}
+                made_with = {n.id for n in walk(value) if isinstance(n, ast.Name)}
                 facts.modules_of.setdefault(name, set()).update(made_with & self.names.imports.keys())
                 facts.holds[name] |= made_with & facts.definitions.keys()
         for change in facts.effects.changes:
@@ -191,7 +219,7 @@ class _Walk:
 
     def _deep_copied(self, value: ast.AST | None) -> frozenset[str]:
         """A deep copy shares nothing with its original, and is of the same classes."""
-        calls = [node for node in ast.walk(value) if isinstance(node, ast.Call)] if value else []
+        calls = [node for node in walk(value) if isinstance(node, ast.Call)] if value else []
         copied = [call for call in calls if self.names.path(call.func) == "copy.deepcopy"]
         return frozenset().union(*(roots(argument, self.names) for call in copied for argument in call.args))
 
@@ -259,35 +287,25 @@ class _Walk:
         for node in nodes:
             if node is None:
                 continue
-            key = id(node)
-            if key not in self.touched:
-                self.touched[key] = occurrences(node, postponed=self.code.postponed)
-                self.called |= {id(call.func) for call in ast.walk(node) if isinstance(call, ast.Call)}
-            self.named_in_texts(node)
-            self.touch(self.touched[key])
+            touched = self.code.touched(node)
+            self.called |= touched.called
+            for text in touched.texts:
+                self.named_in_text(text)
+            self.touch(touched.occurrences)
 
-    def named_in_texts(self, node: ast.AST) -> None:
+    def named_in_text(self, node: ast.Compare | ast.Call) -> None:
         """Names that are said in texts: `eval("x + 1")`, `frame.query("a > @x")`, `"x" in globals()`."""
-        for call in ast.walk(node):
-            if (
-                isinstance(call, ast.Compare)
-                and isinstance(call.left, ast.Constant)
-                and isinstance(call.left.value, str)
-            ):
-                if any(
-                    isinstance(other, ast.Call) and self.names.builtin(other.func) in _DYNAMIC
-                    for other in call.comparators
-                ):
-                    self.load(Occurrence(call.left.value, Action.LOAD, call, optional=True))
-                continue
-            if not isinstance(call, ast.Call):
-                continue
-            text = call.args[0].value if call.args and isinstance(call.args[0], ast.Constant) else None
-            if isinstance(call.func, ast.Attribute) and call.func.attr in ("query", "eval") and isinstance(text, str):
-                for name in re.findall(r"@([A-Za-z_]\w*)", text):
-                    self.load(Occurrence(name, Action.LOAD, call, optional=True))
-            elif self.names.builtin(call.func) in _DYNAMIC:
-                self.dynamic(call, text)
+        if isinstance(node, ast.Compare):
+            among = any(isinstance(c, ast.Call) and self.names.builtin(c.func) in _DYNAMIC for c in node.comparators)
+            if among and isinstance(node.left, ast.Constant):
+                self.load(Occurrence(str(node.left.value), Action.LOAD, node, optional=True))
+            return
+        text = node.args[0].value if node.args and isinstance(node.args[0], ast.Constant) else None
+        if self.names.builtin(node.func) in _DYNAMIC:
+            self.dynamic(node, text)
+        elif isinstance(text, str):
+            for name in re.findall(r"@([A-Za-z_]\w*)", text):
+                self.load(Occurrence(name, Action.LOAD, node, optional=True))
 
     def dynamic(self, call: ast.Call, text: object) -> None:
         builtin = self.names.builtin(call.func)
@@ -355,7 +373,7 @@ class _Walk:
             self.load(need)
         if isinstance(definition.node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             for decorator in definition.node.decorator_list:
-                self.called |= {id(node) for node in ast.walk(decorator)}
+                self.called |= {id(node) for node in walk(decorator)}
         for name in sorted(definition.names):
             self.bind(name, definition.node, definition=definition)
 
@@ -448,5 +466,5 @@ def _softened(origins: frozenset[int], before: frozenset[int]) -> frozenset[int]
 def _catches_name_errors(handler: ast.ExceptHandler) -> bool:
     if handler.type is None:
         return True
-    named = {node.id for node in ast.walk(handler.type) if isinstance(node, ast.Name)}
+    named = {node.id for node in walk(handler.type) if isinstance(node, ast.Name)}
     return bool(named & {"NameError", "Exception", "BaseException", "UnboundLocalError"})

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from kalec.analysis.checks import place_of
+from kalec.analysis.scopes import walk
 from kalec.analysis.travel import Travel
 from kalec.findings import Findings
 from kalec.model import Cell
@@ -26,12 +27,12 @@ def check_modules(travel: Travel, folder: Path, findings: Findings) -> None:
 def _check(statement: ast.stmt, cell: Cell, folder: Path, looked_up: dict[str, str], findings: Findings) -> None:
     guarded = {
         id(node)
-        for attempt in ast.walk(statement)
+        for attempt in walk(statement)
         if isinstance(attempt, ast.Try)
         for part in attempt.body
-        for node in ast.walk(part)
+        for node in walk(part)
     }
-    for node in ast.walk(statement):
+    for node in walk(statement):
         if id(node) in guarded:
             continue  # who catches the failure of an import expects it
         names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
@@ -49,7 +50,7 @@ def _problem(top: str, folder: Path) -> str:
     if top in sys.stdlib_module_names:
         return ""
     if (folder / f"{top}.py").is_file() or (folder / top / "__init__.py").is_file():
-        return f"the module {top!r} is a file beside the notebook, which the step does not have, unless its image or a volume does"
+        return f"the module {top!r} is a file beside the notebook, which a step has only from its image or a volume"
     try:
         found = importlib.util.find_spec(top)
     except (ImportError, ValueError, AttributeError):

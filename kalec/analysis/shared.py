@@ -5,13 +5,13 @@ not need the libraries of the others. Everything else is kept, because it may do
 """
 
 import ast
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from kalec.analysis.definitions import Definition, imported_modules
 from kalec.analysis.effects import IMMUTABLE_RESULT, Names
 from kalec.analysis.flow import Code, Facts
-from kalec.analysis.scopes import Action, occurrences
+from kalec.analysis.scopes import Action, occurrences, walk
 from kalec.model import Cell
 
 
@@ -39,6 +39,7 @@ class SharedCode:
     code: Code
     facts: Facts
     parts: tuple[Part, ...]
+    bound_in: Mapping[str, tuple[Cell, ...]]  # for each name, the cells that bind it
 
     @property
     def definitions(self) -> frozenset[Definition]:
@@ -62,6 +63,16 @@ class SharedCode:
         return tuple(self.parts[number] for number in sorted(kept)), frozenset(wanted)
 
 
+def make_shared(code: Code, facts: Facts, mentioned: frozenset[str]) -> SharedCode:
+    """Shared code from its statements. `mentioned` are the names that any code of the notebook uses."""
+    parts = shared_parts(code, mentioned)
+    bound_in: dict[str, tuple[Cell, ...]] = {}
+    for part in parts:
+        for name in part.binds:
+            bound_in[name] = (*bound_in.get(name, ()), part.cell)
+    return SharedCode(code, facts, parts, bound_in)
+
+
 def shared_parts(code: Code, mentioned: frozenset[str]) -> tuple[Part, ...]:
     """The statements of shared code. `mentioned` are the names that any code of the notebook uses.
 
@@ -76,7 +87,7 @@ def _part(cell: Cell, node: ast.stmt, code: Code, mentioned: frozenset[str]) -> 
     needs = frozenset(one.name for one in found if one.action is Action.LOAD)
     changes: set[str] = set()
     if not code.definition(node, cell):
-        changes |= {one.id for one in ast.walk(node) if isinstance(one, ast.Name) and isinstance(one.ctx, ast.Load)}
+        changes |= {one.id for one in walk(node) if isinstance(one, ast.Name) and isinstance(one.ctx, ast.Load)}
     return Part(cell, node, binds, needs, frozenset(changes - binds), _is_removable(node, cell, binds, code, mentioned))
 
 
@@ -99,7 +110,7 @@ def _is_removable(node: ast.stmt, cell: Cell, binds: frozenset[str], code: Code,
 
 def _may_act(node: ast.AST | None, names: Names) -> bool:
     """Whether an expression may do more than give its value."""
-    for part in ast.walk(node) if node else ():
+    for part in walk(node) if node else ():
         if isinstance(part, ast.Await | ast.Yield | ast.NamedExpr):
             return True
         if isinstance(part, ast.Call):

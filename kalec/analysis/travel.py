@@ -359,6 +359,8 @@ def _join(journey: Journey, changing: set[tuple[str, str]]) -> None:
         if one.kind is Kind.VALUE and (one.step, name) in changing:
             deep.add(representative(one))
     affected = with_holders(shallow)
+    if not affected and not deep:
+        return
     joined = [
         before
         for name, before in entry.items()

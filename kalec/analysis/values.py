@@ -8,7 +8,7 @@ from typing import Final
 from kalec.analysis.checks import place_of
 from kalec.analysis.effects import Names
 from kalec.analysis.flow import Code
-from kalec.analysis.scopes import Action, occurrences
+from kalec.analysis.scopes import Action, occurrences, walk
 from kalec.analysis.travel import Travel
 from kalec.analysis.versions import Kind
 from kalec.findings import Findings
@@ -88,7 +88,7 @@ def check_values(
 def _nodes(code: Code) -> Iterator[tuple[Cell, ast.AST]]:
     for cell, statements in code.cells:
         for statement in statements:
-            for node in ast.walk(statement):
+            for node in walk(statement):
                 yield cell, node
 
 
