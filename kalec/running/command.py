@@ -1,6 +1,7 @@
 """What `kalec run` does: a notebook's pipeline, here."""
 
 import json
+import math
 import os
 import signal
 import sys
@@ -18,7 +19,7 @@ from kalec.running.folder import NAME, RunsFolder, write_record
 from kalec.running.process import find_interpreter
 from kalec.running.request import Request, check_secrets, choose_steps, map_volumes, read_parameters, volume_variables
 from kalec.running.schedule import NoPort, Place, Progress, Run, State, StepPort
-from kalec.running.watch import Lines, LiveTable, failure_text, on_terminal
+from kalec.running.watch import Lines, LiveTable, failure_text, number_text, on_terminal
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +91,7 @@ def _run(pipeline: Pipeline, request: Request, place: Place, world: World, port:
         "format": 1,
         "number": int(place.run.name),
         "notebook": pipeline.source,
+        "folder": str(place.notebook_folder),
         "pipeline": pipeline.name,
         "state": "running",
         "started": world.now().isoformat(timespec="seconds"),
@@ -132,7 +134,7 @@ def _print(record: Mapping[str, Any], *, as_json: bool) -> None:
     else:
         for name, step in record["steps"].items():
             for metric, value in step["metrics"].items():
-                sys.stdout.write(f"{name} {metric} {value:.6g}\n")
+                sys.stdout.write(f"{name} {metric} {number_text(value)}\n")
     sys.stdout.flush()
 
 
@@ -149,7 +151,7 @@ def _step_record(progress: Progress) -> dict[str, Any]:
         "seconds": round(progress.seconds, 3),
         "cpu_seconds": round(progress.cpu_seconds, 3),
         "memory": progress.memory,
-        "metrics": dict(progress.metrics),
+        "metrics": {name: value if math.isfinite(value) else None for name, value in progress.metrics.items()},
         "failure": progress.failure,
     }
 

@@ -11,7 +11,7 @@ from kalec.errors import Damaged, NotFound, Refused
 from kalec.running.command import state_folder
 from kalec.running.folder import RunsFolder
 from kalec.running.request import near
-from kalec.running.watch import failure_text, size
+from kalec.running.watch import failure_text, number_text, size
 from kalec.runtime.failure import DamagedValue
 from kalec.runtime.marshal import read_manifest
 
@@ -32,7 +32,8 @@ def list_runs(runs: RunsFolder, place: Path, *, as_json: bool) -> None:
             record = runs.record(number)
         except Damaged:
             record = {"number": number, "notebook": "", "state": "damaged", "started": "", "ended": "", "steps": {}}
-        if place.is_dir() or record["notebook"] in ("", place.name):
+        one = Path(record.get("folder", "")) / record["notebook"]
+        if place.is_dir() or record["state"] == "damaged" or one == place.resolve():
             records.append(record)
     if as_json:
         _print("".join(json.dumps(record) + "\n" for record in records))
@@ -131,8 +132,8 @@ def _counts(steps: Mapping[str, Mapping[str, Any]]) -> str:
     return ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
 
 
-def _metrics(metrics: Mapping[str, float]) -> str:
-    return "  ".join(f"{name}={value:.6g}" for name, value in metrics.items())
+def _metrics(metrics: Mapping[str, float | None]) -> str:
+    return "  ".join(f"{name}={number_text(value)}" for name, value in metrics.items())
 
 
 def _print_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from kalec.model import JsonValue, Step
+from kalec.model import Cell, JsonValue, Step
 from kalec.runtime import describe, source_text
 
 LARGE_FILE: Final = 1 << 28  # of larger files the size and the time of change stand for the content
@@ -92,7 +92,8 @@ def local_modules(step: Step, folder: Path) -> dict[str, str]:
 def named_files(step: Step, folder: Path, paths: Mapping[str, str]) -> dict[str, str]:
     """The files that text constants of a step's code name, with their content. Relative ones are beside the notebook."""
     found: dict[str, str] = {}
-    for text in sorted(_texts(cell.source for cell in step.cells)):
+    cells = [*step.cells, *(part for part in step.opening if isinstance(part, Cell))]
+    for text in sorted(_texts(cell.source for cell in cells)):
         mount = next((mount for mount in paths if text.startswith(mount.rstrip("/") + "/")), None)
         path = Path(paths[mount] + text[len(mount.rstrip("/")) :]) if mount else folder / text
         stamp = file_stamp(path)

@@ -35,9 +35,13 @@ for group in groups:
 """
 
 # The notebook's folder comes first on the path, as in Jupyter; the runtime's is there for its own import only.
-START: Final = (
-    "import sys; sys.path[0] = {runtime!r}; import kalec_runtime; sys.path[0] = {folder!r}; kalec_runtime.main()"
-)
+START: Final = """
+import sys
+sys.path[:] = [{runtime!r}, *filter(None, sys.path)]
+import kalec_runtime
+sys.path[0] = {folder!r}
+kalec_runtime.main()
+"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -107,6 +107,7 @@ class Run:
         self._results: dict[str, Result] = {}
         self._keys: dict[str, str] = {}
         self._environment: dict[str, JsonValue] = {
+            "folder": str(place.notebook_folder),  # relative paths in the code begin there
             "python": place.interpreter.version,
             "packages": list(place.interpreter.environment()),
             "paths": dict(request.paths),
@@ -150,8 +151,8 @@ class Run:
                 record = self._place.runs.record(number)
             except (Damaged, NotFound):
                 continue
-            known = record["steps"].get(step, {}) if record.get("notebook") == self._pipeline.source else {}
-            result = self._place.runs.result(known.get("result", ""))
+            own = (record["notebook"], record["folder"]) == (self._pipeline.source, str(self._place.notebook_folder))
+            result = self._place.runs.result(record["steps"].get(step, {}).get("result", "")) if own else None
             if result is not None:
                 return result
         return None

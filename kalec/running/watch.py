@@ -75,6 +75,11 @@ def size(amount: int) -> str:
     return f"{value:.0f} {unit}" if value >= 10 or unit == "B" else f"{value:.1f} {unit}"
 
 
+def number_text(value: float | None) -> str:
+    """A metric for a person; None is one that is no finite number."""
+    return "nan" if value is None else f"{value:.6g}"
+
+
 def failure_text(name: str, failure: Mapping[str, Any]) -> str:
     """What a person is told of a failed step: where, what, the way there through the cells, and what came in."""
     place = f"{failure['place']}: " if failure["place"] else ""

@@ -1,48 +1,15 @@
-"""`kalec run`: what runs and what need not, what is refused before anything runs, and what is told when a step fails."""
+"""`kalec run`: what runs and what need not, what is told when a step fails, and what is known of earlier runs."""
 
-import itertools
 import json
-import os
-from datetime import UTC, datetime
 
 import pytest
-from stepwise import notebook
+from lab import Lab
 
 from kalec.errors import Busy, Failed, KalecError, NotFound, Refused
-from kalec.running.command import Options, World, run_notebook
 from kalec.running.folder import RunsFolder
 from kalec.running.history import list_runs, open_folder, remove_runs, show_log, show_run
 
-
-class Lab:
-    """A folder with a notebook, and the runs in it."""
-
-    def __init__(self, folder, capfd):
-        self.folder, self.capfd = folder, capfd
-        self.notebook = folder / "n.ipynb"
-        self.environment = dict(os.environ)
-        self.runs = RunsFolder(folder / ".kalec")
-
-    def write(self, *cells, **metadata):
-        self.notebook.write_text(notebook(*cells, metadata=metadata))
-
-    def run(self, *parameters, port=None, ticks_per_second=1000, **options):
-        """Run, and return what the record says of each step. A second has passed when the clock was read so often."""
-        ticks = itertools.count()
-        world = World(
-            self.environment, lambda: datetime(2026, 1, 1, tzinfo=UTC), lambda: next(ticks) / ticks_per_second
-        )
-        try:
-            run_notebook(self.notebook, Options(parameters, jobs=2, **options), world, port)
-        finally:
-            self.out, self.err = self.capfd.readouterr()
-        return self.record()["steps"]
-
-    def record(self):
-        return self.runs.record(self.runs.numbers()[-1])
-
-    def states(self, *parameters, **options):
-        return {name: step["state"] for name, step in self.run(*parameters, **options).items()}
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
@@ -265,62 +232,6 @@ def test_parameters_are_of_their_types(lab):
     assert lab.capfd.readouterr().out == "(-3, 1000.0, 'it\\'s \"=\" 5', True, [1, None], {'k': [2]})\n"
 
 
-@pytest.mark.parametrize(
-    ("word", "told", "hint"),
-    [
-        ("i=1.5", "parameter i is an integer, and '1.5' is not", "--param i=-5"),
-        ("f=x", "parameter f is a number", ""),
-        ("b=1", "parameter b is true or false", ""),
-        ("l={}", "parameter l is a JSON list", ""),
-        ("d=[", "parameter d is a JSON object", ""),
-        ("s", "is not NAME=VALUE", ""),
-        ("ff=1", "no parameter 'ff'", "did you mean f?"),
-    ],
-)
-def test_a_wrong_parameter_is_refused_before_anything_runs(lab, word, told, hint):
-    lab.write(TYPED, ("step:a", "print(i, f, s, b, l, d)"))
-    with pytest.raises(Refused) as refused:
-        lab.run(word)
-    assert told in refused.value.message
-    assert hint in refused.value.hint
-    assert lab.runs.numbers() == []
-
-
-@pytest.mark.parametrize("options", [{"first": "lod"}, {"last": "lod"}])
-def test_an_unknown_step_is_refused_with_the_near_name(lab, options):
-    lab.write(*TWO)
-    with pytest.raises(NotFound, match="no such step") as refused:
-        lab.run(**options)
-    assert refused.value.hint == "did you mean load?"
-    assert lab.runs.numbers() == []
-
-
-def test_from_after_to_is_refused(lab):
-    lab.write(*TWO)
-    with pytest.raises(Refused, match="load does not come after add"):
-        lab.run(first="add", last="load")
-
-
-def test_a_notebook_with_errors_is_refused_and_they_are_told(lab):
-    lab.write(("step:a", "y = undefined_name"))
-    with pytest.raises(Failed, match=r"n.ipynb has 1 error"):
-        lab.run()
-    assert "undefined_name" in lab.err
-    assert lab.runs.numbers() == []
-
-
-def test_a_python_that_is_none_is_refused(lab):
-    lab.write(*TWO)
-    with pytest.raises(Refused, match="--python /bin/false is no Python"):
-        lab.run(python="/bin/false")
-
-
-def test_a_state_that_is_no_folder_is_refused(lab):
-    lab.write(*TWO)
-    with pytest.raises(Refused, match="is not a folder"):
-        lab.run(state=lab.notebook)
-
-
 def test_runs_are_listed_shown_and_removed(lab):
     lab.write(*TWO, METRIC)
     lab.run()
@@ -374,3 +285,38 @@ def test_what_is_asked_of_runs_that_are_not_there_is_named(lab):
     lab.run()
     with pytest.raises(NotFound, match="no step 'lod'"):
         show_log(lab.runs, 1, "lod")
+
+
+def test_one_state_folder_keeps_notebooks_of_one_name_apart(lab, tmp_path_factory):
+    other = Lab(tmp_path_factory.mktemp("other"), lab.capfd)
+    shared = tmp_path_factory.mktemp("state")
+    for one, text in ((lab, "1"), (other, "2")):
+        one.runs = RunsFolder(shared)
+        one.environment["KALEC_STATE"] = str(shared)
+        (one.folder / "data.txt").write_text(text)
+        one.write(("step:load", "x = int(open('data.txt').read())"), ("step:show prev:load", "y = x"), METRIC_Y)
+        assert one.run()["show"]["metrics"] == {"y": int(text)}
+    assert lab.run(first="show")["show"]["metrics"] == {"y": 1}
+    list_runs(shared_runs := RunsFolder(shared), lab.notebook, as_json=True)
+    assert [json.loads(line)["number"] for line in lab.capfd.readouterr().out.splitlines()] == [1, 3]
+    assert shared_runs.numbers() == [1, 2, 3]
+
+
+METRIC_Y = ("pipeline-metrics", "print(y)")
+
+
+def test_a_metric_that_is_no_finite_number_is_valid_json(lab):
+    lab.write(("step:a", "y = float('nan')"), METRIC_Y)
+    lab.run(as_json=True)
+    assert json.loads(lab.out, parse_constant=pytest.fail)["steps"]["a"]["metrics"] == {"y": None}
+    lab.run()
+    assert lab.out == "a y nan\n"
+
+
+def test_a_script_with_cells_runs_too(lab):
+    lab.notebook = lab.folder / "p.py"
+    lab.notebook.write_text('# %% tags=["step:a"]\nx = 2\n\n# %% tags=["step:b", "prev:a"]\ny = x / 0\n')
+    with pytest.raises(Failed):
+        lab.run()
+    assert "step b failed: p.py:5: ZeroDivisionError" in lab.err
+    assert "    y = x / 0\n" in lab.err

@@ -66,8 +66,9 @@ def begun():
             os.kill(pid, signal.SIGKILL)
 
 
-@pytest.mark.parametrize("last_line", [WAIT, DEAF], ids=["step that listens", "step that ignores it"])
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    ("number", "last_line"), [(signal.SIGINT, WAIT), (signal.SIGTERM, DEAF)], ids=["heard", "ignored"]
+)
 def test_an_interrupted_run_leaves_no_process(tmp_path, begun, number, last_line):
     process, pids = start(tmp_path, last_line)
     begun += pids

@@ -168,3 +168,23 @@ def test_a_step_of_the_model_is_described_in_plain_json():
     assert shown["opening"] == [read("x"), cell(3, "y = x")]
     assert shown["cells"] == [cell(3, "y = x")]
     assert shown["writes"] == [{"name": "y", "optional": False}]
+
+
+def test_what_an_instance_holds_can_be_read_where_its_class_is_not_defined(runtime, tmp_path):
+    definition = cell(1, "class Model:\n    pass")
+    first = step("a = Model()\nx = a.held = [5]", opening=[definition], writes=["a", "x"])
+    assert pass_on(runtime, tmp_path, first, step(opening=[read("x")], metrics={"m": "x[0]"})) == {"m": 5}
+    with pytest.raises(runtime.StepError, match="variable 'a' cannot be loaded: it needs 'Model' of the notebook"):
+        pass_on(runtime, tmp_path, first, step(opening=[read("a")]))
+
+
+def test_two_copies_of_the_runtime_read_what_the_other_wrote(runtime, tmp_path):
+    from kalec.runtime.marshal import load, save
+
+    def closure():
+        return 7
+
+    save({"f": lambda: closure()}, tmp_path / "one")
+    assert runtime.load(tmp_path / "one", ["f"])["f"]() == 7
+    runtime.save({"f": lambda: closure()}, tmp_path / "other")
+    assert load(tmp_path / "other", ["f"])["f"]() == 7
