@@ -39,7 +39,8 @@ def command(
 ) -> None:
     """Write an Experiment of Katib in which every trial is a run of the pipeline."""
     from kalec.commands.output import put
-    from kalec.emit.compilation import CompileRequest, Counts, compile_tuning
+    from kalec.emit.compilation import CompileRequest
+    from kalec.emit.experiment import Counts, compile_tuning
     from kalec.emit.katib import TrialOptions
     from kalec.emit.options import EmitOptions
     from kalec.load import Overrides

@@ -1,21 +1,19 @@
-"""From a source to the YAML of its pipeline, or of its tuning: the use cases of `kalec compile` and `kalec tune`."""
+"""From a source to the YAML of its pipeline: the use case of `kalec compile`."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from kalec.emit.distributions import Installed
-from kalec.emit.katib import CONFIG_MAP_LIMIT, TrialOptions, experiment_yaml, trial_files
 from kalec.emit.limits import check
 from kalec.emit.lockfile import read_lock
 from kalec.emit.options import EmitOptions
 from kalec.emit.pipeline import pipeline_yaml
 from kalec.emit.requirements import step_requirements
-from kalec.emit.tuning import check_tuning
 from kalec.errors import Refused
 from kalec.findings import Findings, did_you_mean
 from kalec.load import Overrides, load_pipeline
-from kalec.model import Diagnostic, Pipeline, Place, Severity, Tuning, worst
+from kalec.model import Diagnostic, Pipeline, Severity, worst
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,24 +40,6 @@ class Compiled:
     diagnostics: tuple[Diagnostic, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Counts:
-    """How many trials there are, where the command line says it; None is the notebook's word."""
-
-    max_trials: int | None = None
-    max_failed_trials: int | None = None
-    parallel_trials: int | None = None
-
-    def put_into(self, tuning: Tuning) -> Tuning:
-        """The tuning with these counts."""
-        return replace(
-            tuning,
-            max_trials=tuning.max_trials if self.max_trials is None else self.max_trials,
-            max_failed_trials=tuning.max_failed_trials if self.max_failed_trials is None else self.max_failed_trials,
-            parallel_trials=tuning.parallel_trials if self.parallel_trials is None else self.parallel_trials,
-        )
-
-
 def compile_sources(sources: Sequence[Path], request: CompileRequest) -> list[Compiled]:
     """Compile each source; nothing is written, executed or fetched.
 
@@ -69,36 +49,14 @@ def compile_sources(sources: Sequence[Path], request: CompileRequest) -> list[Co
     installed = Installed(request.search_path)
     compiled = []
     for source in sources:
-        prepared = _prepare(source, request, installed, lock)
+        prepared = prepare(source, request, installed, lock)
         text = "" if prepared.is_wrong() else pipeline_yaml(prepared.pipeline, prepared.options)
         compiled.append(Compiled(source, prepared.pipeline, text, prepared.diagnostics))
     return compiled
 
 
-def compile_tuning(source: Path, request: CompileRequest, trial: TrialOptions, counts: Counts) -> Compiled:
-    """Compile a source into the Experiment that its `katib_metadata` describes.
-
-    Raises what `compile_sources` raises, and Refused for a source without tuning.
-    """
-    lock = read_lock(request.lock) if request.lock else None
-    prepared = _prepare(source, request, Installed(request.search_path), lock)
-    pipeline, findings = prepared.pipeline, prepared.findings
-    if pipeline.settings.tuning is None:
-        raise Refused(f"{source} has nothing to tune", hint="describe it in katib_metadata; kalec(1) has an example")
-    tuning = counts.put_into(pipeline.settings.tuning)
-    check_tuning(pipeline, tuning, findings)
-    if prepared.is_wrong():
-        return Compiled(source, pipeline, "", prepared.diagnostics)
-    size = sum(len(text.encode()) for text in trial_files(pipeline, tuning, prepared.options, trial).values())
-    if size > CONFIG_MAP_LIMIT:
-        message = f"the pipeline is {size:,} bytes, and a ConfigMap holds {CONFIG_MAP_LIMIT:,}"
-        findings.add("KLC312", Place(pipeline.source), message)
-    text = "" if prepared.is_wrong() else experiment_yaml(pipeline, tuning, prepared.options, trial)
-    return Compiled(source, pipeline, text, prepared.diagnostics)
-
-
 @dataclass(frozen=True, slots=True)
-class _Prepared:
+class Prepared:
     """A pipeline that was read and checked, with what its steps install."""
 
     pipeline: Pipeline
@@ -108,13 +66,16 @@ class _Prepared:
 
     @property
     def diagnostics(self) -> tuple[Diagnostic, ...]:
+        """All findings, sorted by place."""
         return tuple(sorted([*self.loaded, *self.findings.sorted()], key=lambda finding: finding.place))
 
     def is_wrong(self) -> bool:
+        """Whether something keeps it from being written."""
         return worst(self.diagnostics) is Severity.ERROR
 
 
-def _prepare(source: Path, request: CompileRequest, installed: Installed, lock: Mapping[str, str] | None) -> _Prepared:
+def prepare(source: Path, request: CompileRequest, installed: Installed, lock: Mapping[str, str] | None) -> Prepared:
+    """Read a source, find what its steps install, and check whether KFP can hold it."""
     overrides = replace(request.overrides, severities=request.severities.get(source, {}))
     loaded = load_pipeline(source, pipeline=request.pipeline, overrides=overrides)
     pipeline, options = loaded.pipeline, request.options
@@ -122,7 +83,7 @@ def _prepare(source: Path, request: CompileRequest, installed: Installed, lock: 
     findings = Findings(loaded.severities)
     # What is not installed is judged anew, by who knows the lock file, and whether anything is to be installed at all.
     found = tuple(finding for finding in loaded.diagnostics if finding.code != "KLC205")
-    prepared = _Prepared(pipeline, options, found, findings)
+    prepared = Prepared(pipeline, options, found, findings)
     if prepared.is_wrong():
         return prepared
     if options.install:

@@ -1,7 +1,6 @@
 """Lock files: which version of each distribution a project has chosen."""
 
 import re
-import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -58,6 +57,8 @@ def _pins(text: str, path: Path, being_read: frozenset[Path]) -> Iterator[tuple[
 
 def _packages(text: str, path: Path) -> Iterator[tuple[str, str]]:
     """The entries of a TOML lock that an index can give back."""
+    import tomllib  # here, since most compilations read no lock
+
     try:
         content: Mapping[str, Any] = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
