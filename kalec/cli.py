@@ -12,6 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 from kalec import VERSION
+from kalec.commands.words import read_plainly
 from kalec.errors import Failed, KalecError, exit_code
 
 DONE: Final = 0
@@ -46,11 +47,19 @@ class Commands(TyperGroup):
         where, help_text = COMMANDS[cmd_name]
         module, _, name = where.partition(":")
         loaded = getattr(importlib.import_module(module), name or "command")
-        if isinstance(loaded, typer.Typer):
-            return typer.main.get_command(loaded)
-        own = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
-        own.command(cmd_name, help=help_text)(loaded)
-        return typer.main.get_command(own)
+        own = loaded
+        if not isinstance(loaded, typer.Typer):
+            own = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+            own.command(cmd_name, help=help_text)(loaded)
+        made = typer.main.get_command(own)
+        read_plainly(made)
+        return made
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Read the options before the command."""
+        read_plainly(self)
+        parsed: list[str] = super().parse_args(ctx, args)
+        return parsed
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         """The list in the help, which loads no command."""
