@@ -89,7 +89,7 @@ def outline(source: Source, folder: Path | None, findings: Findings) -> Outline:
             message = "this code stands before the first tag, and no step has it"
             findings.add("KLC016", source.place(cell), message, hint="tag it imports, functions, skip or step:NAME")
     for step in result.steps.values():
-        if not any(statements for _, statements in step.cells):
+        if all(not statements and _is_python(cell.source) for cell, statements in step.cells):
             findings.add("KLC017", step.place, f"step {step.name!r} has no code")
     _check_previous(result, findings)
     return result
@@ -171,6 +171,14 @@ def _tree(source: str) -> ast.Module | None:
         return parse_code(source)
     except (SyntaxError, ValueError, RecursionError, MemoryError, OverflowError):
         return None
+
+
+def _is_python(source: str) -> bool:
+    try:
+        _compile(parse_code(source))
+    except (SyntaxError, ValueError, RecursionError, MemoryError, OverflowError):
+        return False
+    return True
 
 
 def parse_code(source: str) -> ast.Module:

@@ -206,13 +206,13 @@ def _check_paths(travel: Travel, settings: PipelineSettings, findings: Findings)
 
 def _paths_of(node: ast.Call, names: Names) -> Iterator[tuple[str, bool]]:
     """The plain paths that a call is given, with whether it writes there."""
-    texts = [
-        argument.value
-        for argument in node.args
-        if isinstance(argument, ast.Constant) and isinstance(argument.value, str)
-    ]
-    texts = [text for text in texts if re.search(r"[/.]", text) and not re.search(r"\s|://", text)]
-    if not texts:
+    function = node.func
+    if isinstance(function, ast.Attribute) and isinstance(function.value, ast.Call) and _is_path(function.value.func):
+        for text in _path_texts(function.value):
+            yield text, function.attr in ("write_text", "write_bytes", "touch")
+        return
+    texts = _path_texts(node)
+    if not texts or _is_path(function):
         return
     if names.builtin(node.func) == "open":
         mode = node.args[1] if len(node.args) > 1 else next((k.value for k in node.keywords if k.arg == "mode"), None)
@@ -220,3 +220,13 @@ def _paths_of(node: ast.Call, names: Names) -> Iterator[tuple[str, bool]]:
         yield texts[0], writes
     elif isinstance(node.func, ast.Attribute):
         yield texts[0], node.func.attr in _WRITERS
+
+
+def _is_path(node: ast.expr) -> bool:
+    """Whether an expression names `Path`."""
+    return (node.attr if isinstance(node, ast.Attribute) else getattr(node, "id", "")) == "Path"
+
+
+def _path_texts(node: ast.Call) -> list[str]:
+    texts = [one.value for one in node.args if isinstance(one, ast.Constant) and isinstance(one.value, str)]
+    return [text for text in texts if re.search(r"[/.]", text) and not re.search(r"\s|://", text)]

@@ -351,16 +351,15 @@ def _write_file(rest: str, body: list[str], names: frozenset[str]) -> str:
     found = re.fullmatch(r"(-a\s+|--append\s+)?(\"[^\"]+\"|'[^']+'|\S+)", rest.strip())
     if not found:
         return ""
-    path = _expanded(found[2].strip("\"'"), names)
-    mode = "a" if found[1] else "w"
-    return f'print({_long_text(body)}, end="", file=open({path}, "{mode}", encoding="utf-8"), flush=True)'
+    named = _expanded(found[2].strip("\"'"), names)
+    path = f'__import__("pathlib").Path({named})'
+    before = f'({path}.read_text(encoding="utf-8") if {path}.exists() else "") + ' if found[1] else ""
+    return f'{path}.write_text({before}{_long_text(body)}, encoding="utf-8")'
 
 
 def _long_text(body: list[str]) -> str:
     """A literal that takes one line for each line of the text, and one before them."""
     escaped = [line.replace("\\", "\\\\").replace('"""', '\\"\\"\\"') for line in body]
-    if escaped and escaped[-1].endswith('"'):
-        escaped[-1] = escaped[-1][:-1] + '\\"'
     return '"""\\\n' + "\n".join(escaped) + '\\n"""'
 
 
