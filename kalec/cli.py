@@ -19,14 +19,14 @@ DONE: Final = 0
 USAGE: Final = 2
 INTERRUPTED: Final = 130
 
-# Each command is a function or an app in a module that is imported when it is used; `command` when it has no name here.
+# Each command is a function `command`, or several are an `app`, in a module that is imported when it is used.
 COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "lint": ("kalec.commands.lint", "Say what is wrong with notebooks, all in one go."),
     "graph": ("kalec.commands.graph", "Draw the steps, and the variables that travel between them."),
     "explain": ("kalec.commands.explain", "Say where a variable is made, who changes it, and who reads it."),
     "compile": ("kalec.commands.compile", "Compile notebooks into pipelines for Kubeflow Pipelines."),
-    "run": ("kalec.commands.run:run_command", "Run a notebook's pipeline here, without a cluster."),
-    "runs": ("kalec.commands.run:runs_app", "Earlier runs: what they did, and away with them."),
+    "run": ("kalec.commands.run", "Run a pipeline here, without a cluster, and nothing twice."),
+    "runs": ("kalec.commands.runs", "Earlier runs: what they did, and away with them."),
     "tune": ("kalec.commands.tune", "Write an Experiment of Katib whose trials are runs of the pipeline."),
     "serve": ("kalec.commands.serve", "Write an InferenceService of KServe for a model."),
     "init": ("kalec.commands.init", "Propose tags for an untagged notebook, and write them on request."),
@@ -44,16 +44,16 @@ class Commands(TyperGroup):
         """Load the command."""
         if cmd_name not in COMMANDS:
             return None
-        where, help_text = COMMANDS[cmd_name]
-        module, _, name = where.partition(":")
-        loaded = getattr(importlib.import_module(module), name or "command")
-        own = loaded
-        if not isinstance(loaded, typer.Typer):
+        name, help_text = COMMANDS[cmd_name]
+        module = importlib.import_module(name)
+        if hasattr(module, "app"):
+            own = module.app
+        else:
             own = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
-            own.command(cmd_name, help=help_text)(loaded)
-        made = typer.main.get_command(own)
-        read_plainly(made)
-        return made
+            own.command(cmd_name, help=help_text)(module.command)
+        loaded = typer.main.get_command(own)
+        read_plainly(loaded)
+        return loaded
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Read the options before the command."""

@@ -13,7 +13,7 @@ from types import FrameType
 from typing import Any
 
 from kalec.errors import Failed, KalecError, Refused
-from kalec.load import load_pipeline, require
+from kalec.load import require
 from kalec.model import Loaded, Pipeline, Severity
 from kalec.running.folder import NAME, RunsFolder, write_record
 from kalec.running.process import find_interpreter
@@ -46,12 +46,12 @@ class World:
     monotonic: Callable[[], float]  # seconds
 
 
-def run_notebook(source: Path, options: Options, world: World, port: StepPort | None = None) -> None:
-    """Run the pipeline of a notebook, show it, and print its metrics, or its record as JSON.
+def run_pipeline(source: Path, loaded: Loaded, options: Options, world: World, port: StepPort | None = None) -> None:
+    """Run what was loaded from `source`, show it, and print its metrics, or its record as JSON.
 
     Raises Refused or NotFound before anything runs, Failed when a step has failed.
     """
-    pipeline = _pipeline(load_pipeline(source))
+    pipeline = _pipeline(loaded)
     folder = source.resolve().parent
     runs = RunsFolder(state_folder(options.state, folder, world.environment))
     parameters = read_parameters(pipeline, options.parameters)
@@ -112,7 +112,7 @@ def _run(pipeline: Pipeline, request: Request, place: Place, world: World, port:
 
         run = Run(pipeline, request, place, changed, port, jobs)
         ended = "interrupted"
-        previous = signal.signal(signal.SIGTERM, _terminate)
+        previous = {number: signal.signal(number, _interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
             write_record(place.run, record)
             run.execute()
@@ -121,7 +121,8 @@ def _run(pipeline: Pipeline, request: Request, place: Place, world: World, port:
             ended = "failed"
             raise
         finally:
-            signal.signal(signal.SIGTERM, previous)
+            for number, handler in previous.items():
+                signal.signal(number, handler)
             record.update(state=ended, ended=world.now().isoformat(timespec="seconds"))
             record["steps"] = {name: _step_record(progress) for name, progress in run.steps.items()}
             write_record(place.run, record)
@@ -138,7 +139,7 @@ def _print(record: Mapping[str, Any], *, as_json: bool) -> None:
     sys.stdout.flush()
 
 
-def _terminate(_number: int, _frame: FrameType | None) -> None:
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
     """SIGTERM ends a run as Ctrl-C does: the steps are ended, and the record says so."""
     raise KeyboardInterrupt
 

@@ -105,7 +105,7 @@ def near(name: str, names: Iterable[str]) -> str:
     close = difflib.get_close_matches(name, known, 1)
     if close:
         return f"did you mean {close[0]}?"
-    return f"there are {', '.join(known)}" if known else "it has none"
+    return f"it has {', '.join(known)}" if known else "it has none"
 
 
 def _value(parameter: Parameter, text: str) -> JsonValue:

@@ -271,7 +271,7 @@ def _pickle(values: Mapping[str, Any], stream: Any, windows: Collection[int] = (
     try:
         return _pickle_with(Pickler, values, stream, windows)
     except Unpicklable as failed:
-        cloud = cloud_pickler()
+        cloud = cloud_pickler() if isinstance(failed.value, type) else None  # it is for classes that no name leads to
         error = failed
         if cloud is not None:
             stream.seek(0)

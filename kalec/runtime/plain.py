@@ -190,7 +190,7 @@ def decode(node: Any, shared: dict[int, Any], leaves: Leaves) -> Any:
     if tag == "$view":
         return make_view(decode(body, shared, leaves), node["place"])
     if tag[1:] in SHAPES:
-        return SHAPES[tag[1:]].make([decode(child, shared, leaves) for child in body])
+        return SHAPES[tag[1:]].make(decode(body, shared, leaves))
     if tag[1:] in TEXTS:
         return TEXTS[tag[1:]][2](body)
     return leaves.read(node)
@@ -227,7 +227,8 @@ def _encode_new(value: Any, inner: Callable[[Any], Any], visits: dict[int, int],
         return {key: inner(child) for key, child in value.items()}
     if kind in SHAPE_OF:
         tag, shape = SHAPE_OF[kind]
-        items = [inner(child) for child in shape.take(value)]
+        taken = shape.take(value)
+        items = taken if _is_json(taken) else [inner(child) for child in taken]
         return {f"${tag}": sorted(items, key=repr) if kind in (set, frozenset) else items}
     if kind in TEXT_OF:
         tag, write = TEXT_OF[kind]

@@ -6,7 +6,8 @@ from datetime import UTC, datetime
 
 from stepwise import notebook
 
-from kalec.running.command import Options, World, run_notebook
+from kalec.load import load_pipeline
+from kalec.running.command import Options, World, run_pipeline
 from kalec.running.folder import RunsFolder
 
 
@@ -29,7 +30,8 @@ class Lab:
             self.environment, lambda: datetime(2026, 1, 1, tzinfo=UTC), lambda: next(ticks) / ticks_per_second
         )
         try:
-            run_notebook(self.notebook, Options(parameters, jobs=2, **options), world, port)
+            loaded = load_pipeline(self.notebook)
+            run_pipeline(self.notebook, loaded, Options(parameters, jobs=2, **options), world, port)
         finally:
             self.out, self.err = self.capfd.readouterr()
         return self.record()["steps"]

@@ -21,7 +21,7 @@ import uuid
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kalec.runtime.failure import CannotMarshal, DamagedValue
@@ -97,12 +97,14 @@ trees = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(trees)
 def test_any_plain_data_comes_back_as_it_was(value):
     with tempfile.TemporaryDirectory() as folder:
         assert same(through(pathlib.Path(folder), v=value)["v"], value)
 
 
+@settings(deadline=None)
 @given(st.lists(st.lists(st.integers(0, 9), max_size=4), min_size=1, max_size=10), st.booleans())
 def test_any_objects_that_are_shared_stay_shared(edges, pickled):
     nodes = []  # node n holds a number of its own, and those of the nodes before it that `edges` says

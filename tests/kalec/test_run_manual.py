@@ -18,8 +18,8 @@ def sections():
 
 def commands():
     root = typer.main.get_command(app)
-    yield "run NOTEBOOK", root.commands["run"]
-    for name, command in root.commands["runs"].commands.items():
+    yield "run SOURCE", root.get_command(None, "run")
+    for name, command in root.get_command(None, "runs").commands.items():
         yield f"runs {name}", command
 
 

@@ -75,6 +75,7 @@ def test_an_interrupted_run_leaves_no_process(tmp_path, begun, number, last_line
     process.send_signal(number)
     output, _ = process.communicate()
     wait_until(lambda: all(map(is_gone, pids)))
+    assert process.returncode == 130
     assert b"Traceback" not in output
     record = RunsFolder(tmp_path / ".kalec").record(1)
     assert record["state"] == "interrupted"

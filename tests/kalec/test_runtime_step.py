@@ -5,11 +5,13 @@ import json
 import subprocess
 import sys
 import types
+from pathlib import Path
 
 import pytest
 
+import kalec.runtime as runtime_package
 from kalec.model import Cell, Metric, Place, Read, Step, StepSettings, Write
-from kalec.runtime import describe, source_text
+from kalec.runtime import PARTS, describe, source_text
 
 
 @pytest.fixture(scope="module")
@@ -188,3 +190,11 @@ def test_two_copies_of_the_runtime_read_what_the_other_wrote(runtime, tmp_path):
     assert runtime.load(tmp_path / "one", ["f"])["f"]() == 7
     runtime.save({"f": lambda: closure()}, tmp_path / "other")
     assert load(tmp_path / "other", ["f"])["f"]() == 7
+
+
+def test_each_part_of_the_text_imports_only_parts_before_it():
+    for number, part in enumerate(PARTS):
+        tree = ast.parse(Path(runtime_package.__file__).with_name(f"{part}.py").read_text())
+        imported = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+        own = {module for module in imported if module.startswith("kalec")}
+        assert own <= {f"kalec.runtime.{name}" for name in PARTS[:number]}
