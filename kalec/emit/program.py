@@ -40,7 +40,7 @@ def program_of(plan: Plan, step: Step) -> str:
             f"STEP = {_step(step)}\n\n\n",
             _function(plan, step, signature),
             f"\n\n{_inside()}",
-            f"\n\nRUNTIME = {python_literal(source_text())}\n",
+            f"\n\nRUNTIME = {_runtime()}\n",
         ]
     )
 
@@ -143,3 +143,9 @@ def _inside() -> str:
     """The text of `kalec.emit.inside`, as a part of a program."""
     text = Path(__file__).with_name("inside.py").read_text(encoding="utf-8")
     return re.sub(r"  # noqa: [^-\n]*(- )?", "  # ", text.split('"""\n', 1)[1]).replace("  # \n", "\n").lstrip("\n")
+
+
+@cache
+def _runtime() -> str:
+    """The text of the runtime as a constant; every step has it."""
+    return python_literal(source_text())

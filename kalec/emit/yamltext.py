@@ -20,6 +20,7 @@ _ESCAPED: Final = re.compile(
 _NOT_LITERAL: Final = re.compile(
     r"[^\t\n\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]"
 )
+_LINE_START: Final = re.compile(r"^(?=[^\n])", re.MULTILINE)
 _SHORT: Final = {"\n": "\\n", "\t": "\\t", "\r": "\\r", '"': '\\"', "\\": "\\\\"}
 
 
@@ -70,8 +71,7 @@ def _literal(start: str, text: str, indent: str) -> Iterator[str]:
     ending = len(text) - len(body)
     hint = "2" if re.match(r"\n*[ \n]", text) else ""
     yield f"{start} |{hint}{'-' if not ending else '' if ending == 1 else '+'}"
-    for line in body.split("\n") + [""] * (ending - 1):
-        yield indent + line if line else ""
+    yield _LINE_START.sub(indent, body) + "\n" * (ending - 1)  # in one piece: programs are long
 
 
 def _scalar(value: Value) -> str:
