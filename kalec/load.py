@@ -9,7 +9,8 @@ from kalec.analysis.assemble import Assembled, assemble
 from kalec.analysis.checks import check_names, check_shared
 from kalec.analysis.definitions import survey
 from kalec.analysis.effects import Names
-from kalec.analysis.flow import Code, analyse
+from kalec.analysis.facts import Code
+from kalec.analysis.flow import analyse
 from kalec.analysis.modules import check_modules
 from kalec.analysis.scopes import Action, occurrences, walk
 from kalec.analysis.shared import SharedCode, make_shared

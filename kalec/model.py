@@ -8,7 +8,8 @@ How a step runs, everywhere (in `kalec run`, on a cluster, in the tests' referen
 2. the pipeline parameters in `Step.parameters` are bound in it;
 3. `Step.opening` is gone through in order: a `Cell` is executed, a `Read` is loaded and bound (nothing is bound when the
    read is `optional` and the step it comes from left the name unbound);
-4. `Step.cells` are executed, in order;
+4. `Step.cells` are executed, in order; cells of an opening and of a step alike may `await` at the top, and a
+   `from __future__ import` holds for the cells after it, as in a notebook;
 5. each name in `Step.writes` is saved (an `optional` one that is unbound is saved as "unbound");
 6. each of `Step.metrics` is evaluated, as a Python expression in the same namespace.
 
@@ -85,7 +86,7 @@ class Cell:
     """
 
     file: str
-    number: int  # from 1, among all cells of the file; of a text file too
+    number: int  # from 1, among all cells of the file; of a text file too; 0 for code that kalec adds (`display`)
     cell_id: str  # "" where the source has none
     source: str
     first_line: int = 1  # where line 1 of `source` stands in the file, for a text file; 1 in a notebook

@@ -10,7 +10,7 @@ from typing import Final
 
 from kalec.analysis.checks import place_of
 from kalec.analysis.definitions import Definition, imported_modules
-from kalec.analysis.flow import ENTRY, NO_ITERATION
+from kalec.analysis.facts import ENTRY, NO_ITERATION
 from kalec.analysis.shared import Part, excerpt
 from kalec.analysis.travel import Journey, Travel
 from kalec.analysis.versions import Kind, Version, representative

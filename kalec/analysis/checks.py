@@ -4,7 +4,7 @@ import ast
 from collections.abc import Container, Iterable
 
 from kalec.analysis.definitions import Definition
-from kalec.analysis.flow import Use
+from kalec.analysis.facts import Use
 from kalec.analysis.scopes import Occurrence
 from kalec.analysis.shared import SharedCode
 from kalec.analysis.travel import GIVEN, Journey, Travel, changed_after
@@ -96,7 +96,7 @@ def _check_use(
         if use.expected:
             findings.add("KLC107", place, f"{name!r} was deleted in step {version.step!r}")
         return
-    if version.optional and use.expected:
+    if version.doubtful and use.expected:
         findings.add(
             "KLC106", place, f"{name!r} may not have been made: step {version.step!r} makes it only under a condition"
         )
@@ -161,7 +161,7 @@ def _check_added(journey: Journey, step: str, use: Use, findings: Findings) -> N
 def _check_certainty(journey: Journey, findings: Findings) -> None:
     for cell, occurrence in journey.facts.uncertain_uses:
         version = journey.entry.get(occurrence.name)
-        if (version is None or version.optional) and occurrence.name not in GIVEN:
+        if (version is None or version.doubtful) and occurrence.name not in GIVEN:
             findings.add(
                 "KLC106", place_of(cell, occurrence.node), f"{occurrence.name!r} may not have been made when this runs"
             )

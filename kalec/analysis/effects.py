@@ -1,80 +1,26 @@
 """What code may do to the objects behind names: change them, and let one hold another.
 
 The analysis errs on one side only. What it cannot see through may change everything that it is given, so a value travels on
-from the last step that may have changed it. Known are: the builtins, the methods of plain containers, and functions and
-methods of widely used libraries that by contract leave their arguments alone. A wrong entry in these tables loses a change;
-a missing one costs a copy.
+from the last step that may have changed it. What can be seen through stands in `known`.
 """
 
 import ast
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Final
 
+from kalec.analysis.known import (
+    CHANGING,
+    FRESH_FUNCTIONS,
+    FRESH_PREFIXES,
+    IMMUTABLE_RESULT,
+    IMPURE_FUNCTIONS,
+    ITERATORS,
+    PURE_BUILTINS,
+    PURE_METHODS,
+    PURE_MODULES,
+    RECEIVER_ONLY,
+)
 from kalec.analysis.scopes import argument_names, bound_names, walk
-from kalec.words import words
-
-# Their results are plain and immutable, whatever they are given.
-IMMUTABLE_RESULT: Final = words(
-    """
-    abs all any ascii bin bool bytes callable chr complex float format hasattr hash hex id input int isinstance
-    issubclass len oct ord print range repr round str type
-    """
-)
-_PURE_BUILTINS: Final = IMMUTABLE_RESULT | words(
-    """
-    dict dir divmod enumerate filter frozenset getattr iter list map max min object pow property reversed set slice
-    sorted staticmethod classmethod sum super tuple vars zip bytearray memoryview
-    """
-)
-_ITERATORS: Final = words("iter map zip filter enumerate reversed")
-
-# Methods that change their receiver for certain, keep what they are given, and leave that as it is.
-_CHANGING: Final = words(
-    """
-    append extend insert remove pop clear sort reverse add discard update setdefault popitem appendleft popleft
-    extendleft intersection_update difference_update symmetric_difference_update __setitem__ __delitem__ write
-    writelines put load_state_dict
-    """
-)
-# The same for conventions of libraries: an estimator is fitted, and does not change its data.
-_RECEIVER_ONLY: Final = words(
-    """
-    fit fit_transform fit_predict partial_fit set_params writerow writerows
-    """
-)
-# Methods that by convention change nothing (pandas, numpy, scikit-learn, text, containers), unless given `inplace`.
-_PURE_METHODS: Final = words(
-    """
-    head tail describe info mean sum std var min max median mode quantile count nunique unique value_counts copy
-    astype reshape flatten ravel transpose tolist to_numpy to_list to_dict to_csv to_parquet to_json items keys
-    values get index startswith endswith split rsplit splitlines join format strip lstrip rstrip lower upper title
-    capitalize encode decode isin isna isnull notna notnull fillna dropna drop rename sort_values sort_index
-    reset_index set_index groupby merge agg aggregate nlargest nsmallest sample corr cov diff shift cumsum cumprod
-    rolling pivot_table pivot melt stack unstack assign clip abs round any all argmax argmin argsort dot predict
-    predict_proba decision_function score transform inverse_transform get_params item isdigit isalpha replace find
-    rfind zfill center partition union intersection difference issubset issuperset most_common total_seconds
-    strftime isoformat date drop_duplicates duplicated select_dtypes memory_usage idxmax idxmin between map_values
-    size ndim iterrows itertuples
-    """
-)
-# Modules whose functions leave their arguments alone...
-_PURE_MODULES: Final = (
-    "math", "cmath", "statistics", "json.dumps", "operator.itemgetter", "operator.attrgetter", "re", "string", "textwrap",
-    "copy", "pprint", "os.path", "datetime", "numpy", "pandas", "sklearn.metrics", "sklearn.model_selection",
-    "sklearn.datasets", "time", "platform", "hashlib", "base64", "collections.Counter", "collections.namedtuple",
-    "pathlib", "functools", "typing", "dataclasses", "seaborn", "matplotlib",
-)  # fmt: skip
-# ... except these, which change their first one.
-_IMPURE_FUNCTIONS: Final = words(
-    """
-    numpy.copyto numpy.put numpy.place numpy.putmask numpy.fill_diagonal numpy.random.shuffle numpy.put_along_axis
-    random.shuffle heapq.heappush heapq.heappop heapq.heapify bisect.insort operator.setitem operator.delitem
-    """
-)
-# Functions whose result shares nothing with what they were given.
-_FRESH_FUNCTIONS: Final = words("copy.deepcopy json.dumps pickle.dumps")
-_FRESH_PREFIXES: Final = ("math.", "statistics.", "sklearn.metrics.", "os.path.", "time.", "re.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,7 +176,7 @@ def _is_fresh(node: ast.Call, names: Names) -> bool:
     if names.builtin(node.func) in IMMUTABLE_RESULT:
         return True
     path = names.path(node.func)
-    if path in _FRESH_FUNCTIONS or path.startswith(_FRESH_PREFIXES):
+    if path in FRESH_FUNCTIONS or path.startswith(FRESH_PREFIXES):
         return True
     return isinstance(node.func, ast.Attribute) and node.func.attr in ("score", "tolist", "item", "nunique", "to_csv")
 
@@ -267,7 +213,7 @@ def is_iterator(node: ast.AST | None, names: Names) -> bool:
         return node.id in names.iterators
     if not isinstance(node, ast.Call):
         return False
-    return names.builtin(node.func) in _ITERATORS or names.path(node.func).startswith("itertools.")
+    return names.builtin(node.func) in ITERATORS or names.path(node.func).startswith("itertools.")
 
 
 class _Effects(ast.NodeVisitor):
@@ -279,7 +225,8 @@ class _Effects(ast.NodeVisitor):
         reached = frozenset().union(*(roots(part, self.names) for part in parts))
         if reached:
             held = holds if sure else holds | reached
-            self.effects.changes.append(Change(reached, sure, node, held, deep=not sure))
+            through = any(isinstance(part, ast.Attribute | ast.Subscript | ast.Call) for part in parts)
+            self.effects.changes.append(Change(reached, sure, node, held, deep=not sure or through))
 
     def target(self, node: ast.expr, value: ast.AST | None, shared: frozenset[str]) -> None:
         """`node` is given a value: a name is bound, anything else changes what it is a part of."""
@@ -425,13 +372,13 @@ class _Effects(ast.NodeVisitor):
         first = node.args[0] if node.args else None
         if builtin in ("setattr", "delattr", "next", "anext"):
             self.change(node, first, sure=True, holds=frozenset().union(*(roots(a, self.names) for a in node.args[1:])))
-        elif builtin not in _PURE_BUILTINS:
+        elif builtin not in PURE_BUILTINS:
             self.change(node, *node.args, *(keyword.value for keyword in node.keywords), sure=False)
 
     def call_library(self, path: str, node: ast.Call, given: list[ast.expr]) -> None:
-        if path in _IMPURE_FUNCTIONS:
+        if path in IMPURE_FUNCTIONS:
             self.change(node, given[0] if given else None, sure=True, holds=roots(node, self.names))
-        elif path.startswith(tuple(f"{module}." for module in _PURE_MODULES)) or path in _PURE_MODULES:
+        elif path.startswith(tuple(f"{module}." for module in PURE_MODULES)) or path in PURE_MODULES:
             for keyword in node.keywords:
                 if keyword.arg in ("out", "inplace"):
                     self.change(node, keyword.value, sure=True)
@@ -445,9 +392,9 @@ class _Effects(ast.NodeVisitor):
             for keyword in node.keywords
         )
         held = frozenset().union(*(roots(argument, self.names) for argument in given))
-        if function.attr in _CHANGING or in_place or function.attr in _RECEIVER_ONLY:
+        if function.attr in CHANGING or in_place or function.attr in RECEIVER_ONLY:
             self.change(node, function.value, sure=True, holds=held)
-        elif function.attr not in _PURE_METHODS:
+        elif function.attr not in PURE_METHODS:
             self.change(node, function.value, *given, sure=False)
 
 

@@ -9,8 +9,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from kalec.analysis.definitions import Definition, imported_modules
-from kalec.analysis.effects import IMMUTABLE_RESULT, Names
-from kalec.analysis.flow import Code, Facts
+from kalec.analysis.effects import Names
+from kalec.analysis.facts import Code, Facts
+from kalec.analysis.known import IMMUTABLE_RESULT
 from kalec.analysis.scopes import Action, occurrences, walk
 from kalec.model import Cell
 
@@ -125,7 +126,7 @@ def _may_act(node: ast.AST | None, names: Names) -> bool:
                 "sorted",
             ):
                 return not names.path(part.func).startswith(
-                    ("functools.", "dataclasses.", "pathlib.", "math.", "collections.")
+                    ("functools.", "dataclasses.", "pathlib.", "math.", "collections.", "os.path.")
                 )
     return False
 

@@ -18,7 +18,8 @@ from typing import Final
 
 from kalec.analysis.definitions import Definition
 from kalec.analysis.effects import effects
-from kalec.analysis.flow import DELETED, ENTRY, NO_ITERATION, Code, Facts, Use, analyse
+from kalec.analysis.facts import DELETED, ENTRY, NO_ITERATION, Code, Facts, Use
+from kalec.analysis.flow import analyse
 from kalec.analysis.scopes import Action, occurrences
 from kalec.analysis.shared import SharedCode
 from kalec.analysis.versions import Kind, Version, representative, share, with_holders
@@ -80,6 +81,10 @@ class MetricCode:
     code: ast.stmt
 
 
+# For each version, by its step and name, the place of the last step that changes what it is, holds, or is held by.
+Changing = dict[tuple[str, str], int]
+
+
 class Travel:
     """Goes through all steps, twice. In the second round each metric belongs to a step, `metrics`."""
 
@@ -89,7 +94,7 @@ class Travel:
         self.position = {draft.name: number for number, draft in enumerate(self.drafts)}
         self.journeys: dict[str, Journey] = {}
         self.ancestors: dict[str, frozenset[str]] = {}
-        changing: set[tuple[str, str]] = set()
+        changing: Changing = {}
         for round_number in range(2):
             if round_number == 1:
                 self.place_metrics(metrics)
@@ -115,7 +120,7 @@ class Travel:
                 draft.metrics = [*draft.metrics, (cell, [one.code])]
                 self.metrics.setdefault(step, []).append(one.metric)
 
-    def pass_through(self, draft: Draft, changing: set[tuple[str, str]]) -> None:
+    def pass_through(self, draft: Draft, changing: Changing) -> None:
         """One step, again and again until no edge is added."""
         after = {name for name in draft.previous if name in self.journeys}
         added: dict[str, Use] = {}
@@ -137,7 +142,7 @@ class Travel:
         self.journeys[draft.name] = journey
         _make_versions(journey)
         _share(journey)
-        _join(journey, changing)
+        _join(journey, self.position[draft.name], changing)
 
     def visible(self, draft: Draft, ancestors: Iterable[str]) -> dict[str, Version]:
         """Each name as a step with these ancestors finds it: the latest version, in the order of the source."""
@@ -159,19 +164,18 @@ class Travel:
                 return step
         return ""
 
-    def changed_objects(self) -> set[tuple[str, str]]:
-        """The versions that are, or may share parts with, something that is changed in a later step than made it."""
-        changed = {
-            representative(made)
-            for journey in self.journeys.values()
-            for made in journey.made.values()
-            if not made.bound or (made.passes_through and made.name in _changed(journey.facts))
-        }
-        found = set()
+    def changed_objects(self) -> Changing:
+        """For each version the last step that changes something which may share parts with it."""
+        last: dict[Version, int] = {}
+        for step, journey in self.journeys.items():
+            for name, made in journey.made.items():
+                if not made.bound or (made.passes_through and name in _changed(journey.facts)):
+                    last[representative(made)] = self.position[step]
+        found: Changing = {}
         for journey in self.journeys.values():
             for version in [*journey.entry.values(), *journey.made.values()]:
-                if representative(version) in changed:
-                    found.add((version.step, version.name))
+                if representative(version) in last:
+                    found[version.step, version.name] = last[representative(version)]
         return found
 
     def parallel_makers(self, journey: Journey, name: str) -> list[Version]:
@@ -197,8 +201,8 @@ class Travel:
         return found
 
     def binding_of(self, version: Version | None) -> Version | None:
-        """The version that gave a name its value, where later ones only changed it or handed it on."""
-        while version is not None and not version.bound:
+        """The version that surely gave a name its value, where later ones only may have, or changed it, or handed it on."""
+        while version is not None and (not version.bound or version.passes_through):
             version = self.journeys[version.step].entry.get(version.name)
         return version
 
@@ -241,6 +245,7 @@ def _make_versions(journey: Journey) -> None:
                 journey.made[name] = Version(name, draft.name, Kind.DELETED, draft.last_rank)
             elif DELETED in origins:
                 journey.made[name] = _value(journey, name, sure=False, optional=True, passes_through=True)
+                journey.made[name].doubtful = True
             continue
         rank = max(draft.rank_of(facts.bound_in[site]) for site in sites)
         definitions = [facts.definition_sites.get(site) for site in sites]
@@ -258,11 +263,15 @@ def _make_versions(journey: Journey) -> None:
         missing = from_entry and (before is None or before.optional or before.kind is Kind.DELETED)
         version = _value(journey, name, sure=True, optional=DELETED in origins or missing, passes_through=from_entry)
         version.rank = rank
+        version.doubtful = (
+            DELETED in origins or (missing and ENTRY in origins) or bool(missing and before and before.doubtful)
+        )
         version.sure = not from_entry
         journey.made[name] = version
     for name, sure in _changed(facts).items():
         if name not in journey.made and _may_change(entry.get(name), name, draft):
             journey.made[name] = _value(journey, name, sure=sure, bound=False, optional=entry[name].optional)
+            journey.made[name].doubtful = entry[name].doubtful
 
 
 def _sources(facts: Facts, name: str, sites: Iterable[int]) -> tuple[Definition, ...]:
@@ -287,11 +296,11 @@ def _value(
         journey.draft.name,
         Kind.VALUE,
         journey.draft.last_rank,
-        sure,
-        bound,
-        optional,
-        passes_through,
-        frozenset() if immutable else frozenset(journey.facts.closure(name)),
+        sure=sure,
+        bound=bound,
+        optional=optional,
+        passes_through=passes_through,
+        definitions=frozenset() if immutable else frozenset(journey.facts.closure(name)),
         modules=frozenset() if immutable else journey.facts.modules(name, journey.entry),
     )
 
@@ -344,7 +353,7 @@ def _share_all(parts: list[Version], holders: list[Version], *, both_ways: bool)
             share(holders[0], holder, both_ways=True)
 
 
-def _join(journey: Journey, changing: set[tuple[str, str]]) -> None:
+def _join(journey: Journey, position: int, changing: Changing) -> None:
     """Hand on whatever may be a part of an object that this step changes, or puts together with others to be changed."""
     facts, entry, made = journey.facts, journey.entry, journey.made
     immutable = journey.draft.code.names.immutable
@@ -356,7 +365,7 @@ def _join(journey: Journey, changing: set[tuple[str, str]]) -> None:
         if name in facts.deep_changes or name in facts.changes:
             deep |= {representative(one) for one in found}
     for name, one in made.items():
-        if one.kind is Kind.VALUE and (one.step, name) in changing:
+        if one.kind is Kind.VALUE and position < changing.get((one.step, name), 0):
             deep.add(representative(one))
     affected = with_holders(shallow)
     if not affected and not deep:
@@ -370,6 +379,7 @@ def _join(journey: Journey, changing: set[tuple[str, str]]) -> None:
     ]
     for before in joined:
         made[before.name] = _value(journey, before.name, sure=False, bound=False, optional=before.optional)
+        made[before.name].doubtful = before.doubtful
         share(before, made[before.name], both_ways=True)
         journey.joined.add(before.name)
 

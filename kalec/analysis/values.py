@@ -7,7 +7,7 @@ from typing import Final
 
 from kalec.analysis.checks import place_of
 from kalec.analysis.effects import Names
-from kalec.analysis.flow import Code
+from kalec.analysis.facts import Code
 from kalec.analysis.scopes import Action, occurrences, walk
 from kalec.analysis.travel import Travel
 from kalec.analysis.versions import Kind
@@ -69,6 +69,7 @@ def check_values(
         for cell, node in _nodes(code):
             _check_secret(cell, node, findings)
             _check_module_state(travel, step, cell, node, code.names, findings)
+        _check_definition_state(travel, step, findings)
         for name, use in journey.facts.uses.items():
             version = journey.entry.get(name)
             if version and version.kind is Kind.VALUE and use.is_real and version.bound:
@@ -180,6 +181,26 @@ def _check_module_state(travel: Travel, step: str, cell: Cell, node: ast.AST, na
             message = f"this changes {path} for this step alone; step {other!r} uses {top} without the change"
             findings.add("KLC115", place_of(cell, node), message, hint="move it to an imports cell")
             return
+
+
+def _check_definition_state(travel: Travel, step: str, findings: Findings) -> None:
+    """A step that writes into a class or function, when a later step uses that: its source comes again, without the change."""
+    journey = travel.journeys[step]
+    facts, defined = journey.facts, journey.draft.code.names.defined
+    found: dict[str, ast.AST | None] = {name: None for name, sure in facts.changes.items() if sure and name in defined}
+    for change in facts.effects.changes:
+        if change.sure:
+            found |= dict.fromkeys(change.roots & defined, change.node)
+    for name, node in sorted(found.items()):
+        later = [other for other in travel.journeys if step in travel.ancestors[other]]
+        reader = next((other for other in later if name in travel.journeys[other].facts.loaded), "")
+        if reader:
+            cell = next(
+                (c for c, own in journey.draft.code.cells if any(node is n for s in own for n in walk(s))), None
+            )
+            place = place_of(cell, node) if cell and node else journey.draft.place
+            message = f"what is written into {name!r} here stays in this step; step {reader!r} defines {name!r} anew"
+            findings.add("KLC115", place, message, hint="keep it in a variable")
 
 
 def _check_paths(travel: Travel, settings: PipelineSettings, findings: Findings) -> None:

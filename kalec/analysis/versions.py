@@ -28,6 +28,7 @@ class Version:
     sure: bool = True  # the step binds or changes it for certain
     bound: bool = True  # the step gives the name a value, rather than changing the one it has
     optional: bool = False  # the name may be unbound
+    doubtful: bool = False  # it may, and not only because a loop might run zero times
     passes_through: bool = False  # may be what the step itself took in
     definitions: frozenset[Definition] = frozenset()  # that its value is, holds or uses
     sources: tuple[Definition, ...] = ()  # of a DEFINITION: the statements that make it

@@ -71,7 +71,7 @@ def _yaml(file: str, header: str) -> Mapping[str, Any]:
 def _cells(file: str, lines: list[str], start: int) -> Iterator[SourceCell]:
     markers = [number for number in range(start, len(lines)) if _MARKER.match(lines[number])]
     bounds = [(start - 1, markers[0] if markers else len(lines))]
-    bounds += zip(markers, [*markers[1:], len(lines)], strict=True)
+    bounds += [(marker, end) for marker, end in zip(markers, [*markers, len(lines)][1:], strict=True)]
     number = 0
     headings: list[str] = []
     for marker, end in bounds:

@@ -68,6 +68,22 @@ BROKEN = {
         1,
         2,
     ),
+    "KLC115 ": (
+        [("step:a", "class C:\n    n = 0"), ("step:b prev:a", "C.n += 1"), ("step:c prev:b", "print(C.n)")],
+        {},
+        2,
+        1,
+    ),
+    "KLC115  ": (
+        [
+            ("functions", "class C:\n    n = 0\ndef up():\n    C.n += 1"),
+            ("step:b", "up()"),
+            ("step:c prev:b", "print(C.n)"),
+        ],
+        {},
+        2,
+        0,
+    ),
     "KLC116": ([("functions", "x = 1"), ("step:a", "print(x)"), ("functions", "x = 2")], {}, 2, 1),
     "KLC117": (
         [

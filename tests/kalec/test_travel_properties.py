@@ -2,6 +2,7 @@
 
 import pickle
 
+import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from stepwise import as_notebook, as_pipeline, codes, load
@@ -84,6 +85,7 @@ def programs(draw):
     return cells
 
 
+@pytest.mark.slow
 @given(programs())
 @settings(
     max_examples=60,
