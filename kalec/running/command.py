@@ -87,18 +87,7 @@ def _pipeline(loaded: Loaded) -> Pipeline:
 
 def _run(pipeline: Pipeline, request: Request, place: Place, world: World, port: StepPort, jobs: int) -> dict[str, Any]:
     """Run, show it, and keep a record of it as it goes; return the record."""
-    record: dict[str, Any] = {
-        "format": 1,
-        "number": int(place.run.name),
-        "notebook": pipeline.source,
-        "folder": str(place.notebook_folder),
-        "pipeline": pipeline.name,
-        "state": "running",
-        "started": world.now().isoformat(timespec="seconds"),
-        "ended": "",
-        "parameters": dict(request.parameters),
-        "steps": {},
-    }
+    record = _new_record(pipeline, request, place, world)
     written: dict[str, State] = {}
     with LiveTable() if on_terminal() else Lines() as watch:
 
@@ -137,6 +126,21 @@ def _print(record: Mapping[str, Any], *, as_json: bool) -> None:
             for metric, value in step["metrics"].items():
                 sys.stdout.write(f"{name} {metric} {number_text(value)}\n")
     sys.stdout.flush()
+
+
+def _new_record(pipeline: Pipeline, request: Request, place: Place, world: World) -> dict[str, Any]:
+    return {
+        "format": 1,
+        "number": int(place.run.name),
+        "notebook": pipeline.source,
+        "folder": str(place.notebook_folder),
+        "pipeline": pipeline.name,
+        "state": "running",
+        "started": world.now().isoformat(timespec="seconds"),
+        "ended": "",
+        "parameters": dict(request.parameters),
+        "steps": {},
+    }
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> None:

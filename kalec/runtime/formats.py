@@ -6,10 +6,14 @@ has not already imported.
 
 from __future__ import annotations
 
+import base64
+import io
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
+
+SMALL = 4096  # bytes of an array that may stand in the JSON
 
 
 class Format(NamedTuple):
@@ -46,9 +50,11 @@ def inline(value: Any) -> dict[str, Any] | None:
 
 
 def read_inline(node: dict[str, Any]) -> Any:
-    """What `inline` was given."""
+    """What `inline` or `inline_array` was given."""
     import numpy as np
 
+    if "$npy" in node:
+        return _take_array(io.BytesIO(base64.b64decode(node["$npy"])), node)
     if "$dtype" in node:
         return _dtype(node["$dtype"])
     if "$str_" in node:
@@ -106,22 +112,39 @@ def _void(dtype: Any) -> Any:
     return np.dtype((np.void, dtype))
 
 
+def inline_array(value: Any) -> dict[str, Any] | None:
+    """A small array as a JSON object, which `read_inline` takes too; None for anything else."""
+    if type(value).__module__ != "numpy" or format_of(value) != "npy" or value.nbytes > SMALL:
+        return None
+    file = io.BytesIO()
+    details = _put_array(value, file)
+    return {"$npy": base64.b64encode(file.getvalue()).decode("ascii"), **details}
+
+
 def _write_array(value: Any, path: Path) -> dict[str, Any]:
+    with path.open("wb") as file:
+        return _put_array(value, file)
+
+
+def _read_array(path: Path, details: dict[str, Any]) -> Any:
+    with path.open("rb") as file:
+        return _take_array(file, details)
+
+
+def _put_array(value: Any, file: IO[bytes]) -> dict[str, Any]:
     import numpy as np
 
     plain = value.view(np.ndarray)
     if type(value) is np.recarray:
         plain = value.view(_void(value.dtype), np.ndarray)
-    with path.open("wb") as file:
-        np.lib.format.write_array(file, plain, allow_pickle=False)
+    np.lib.format.write_array(file, plain, allow_pickle=False)
     return {"as": type(value).__name__, **({} if value.flags.writeable else {"read_only": True})}
 
 
-def _read_array(path: Path, details: dict[str, Any]) -> Any:
+def _take_array(file: IO[bytes], details: dict[str, Any]) -> Any:
     import numpy as np
 
-    with path.open("rb") as file:
-        value = np.lib.format.read_array(file, allow_pickle=False)
+    value = np.lib.format.read_array(file, allow_pickle=False)
     value = value if details["as"] == "ndarray" else value.view(getattr(np, details["as"]))
     if details.get("read_only"):
         value.flags.writeable = False

@@ -23,12 +23,14 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from kalec.runtime.failure import CannotMarshal, DamagedValue, StepError, summary
-from kalec.runtime.formats import FORMATS, Inexact, format_of, inline, read_inline
+from kalec.runtime.formats import FORMATS, Inexact, format_of, inline, inline_array, read_inline
 from kalec.runtime.pickles import Pickler, Unpicklable, Unpickler, cloud_pickler, culprit
 from kalec.runtime.plain import NotPlain, Survey, decode, encode
 
 FORMAT = 1
 MANIFEST = "manifest.json"
+FEW_FILES = 16  # of a group: as many values in files that others can read; after that, small arrays stand in the JSON
+MOST_FILES = 1000
 
 ADVICE = {
     "io": "open the file in the step that uses it, and hand on its path",
@@ -161,10 +163,14 @@ class FileLeaves:
         return inline(value) is not None or format_of(value) is not None
 
     def write(self, value: Any) -> dict[str, Any]:
-        """Keep it, in a file of its own where it is not small."""
+        """Keep it, in a file of its own where it is not small. Raises NotPlain when there would be too many files."""
         small = inline(value)
+        if small is None and len(self.files) >= FEW_FILES:
+            small = inline_array(value)
         if small is not None:
             return small
+        if len(self.files) >= MOST_FILES:
+            raise NotPlain(f"it holds more than {MOST_FILES} arrays or frames, and one file is better than as many")
         name = format_of(value)
         assert name is not None, "a survey has asked `fits`"
         file = f"{self._stem}.{len(self.files) + 1}{FORMATS[name].suffix}"

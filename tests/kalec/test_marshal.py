@@ -345,6 +345,22 @@ def test_one_window_alone_does_not_take_the_whole_memory_along(tmp_path):
     assert manifest["groups"]["v"]["bytes"] < 1000
 
 
+def test_thousands_of_small_arrays_do_not_become_as_many_files(tmp_path):
+    arrays = [np.full(3, number) for number in range(3000)]
+    manifest = save({"v": arrays}, tmp_path)
+    assert manifest["groups"]["v"]["kind"] == "json"
+    assert len(manifest["groups"]["v"]["files"]) < 20
+    assert all(map(same, load(tmp_path, ["v"])["v"], arrays))
+
+
+@pytest.mark.slow
+def test_thousands_of_large_arrays_are_one_pickle(tmp_path):
+    arrays = [np.full(600, number) for number in range(1100)]
+    assert save({"v": arrays}, tmp_path)["groups"]["v"]["kind"] == "pickle"
+    assert len(list(tmp_path.iterdir())) == 2
+    assert all(map(same, load(tmp_path, ["v"])["v"], arrays))
+
+
 NO_OTHER_STEP = {
     "file": lambda path: (path / "f").open("w"),
     "binary file": lambda path: (path / "f").open("wb"),

@@ -9,6 +9,8 @@ import pytest
 
 from kalec.runtime.marshal import load, save
 
+pytestmark = pytest.mark.slow  # to import the libraries takes seconds
+
 
 def library(name):
     """The module; without it the test is left out, but not in CI."""
