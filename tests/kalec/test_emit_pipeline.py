@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from pipelines import a_parameter, a_pipeline, a_step
 
@@ -108,6 +108,7 @@ def test_the_code_of_a_cell_stands_in_the_yaml_line_for_line_with_its_number():
 
 
 @given(st.text() | st.text("'\"\\\n\r{$ \u2028a", max_size=40))
+@example("a = '{{$.inputs}}'\nb\n")
 def test_a_literal_is_the_text_it_stands_for_and_holds_no_placeholder_of_kfp(text):
     literal = python_literal(text)
 
