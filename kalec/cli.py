@@ -12,6 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 from kalec import VERSION
+from kalec.commands.words import read_plainly
 from kalec.errors import Failed, KalecError, exit_code
 
 DONE: Final = 0
@@ -23,8 +24,11 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "lint": ("kalec.commands.lint", "Say what is wrong with notebooks, all in one go."),
     "graph": ("kalec.commands.graph", "Draw the steps, and the variables that travel between them."),
     "explain": ("kalec.commands.explain", "Say where a variable is made, who changes it, and who reads it."),
+    "compile": ("kalec.commands.compile", "Compile notebooks into pipelines for Kubeflow Pipelines."),
     "run": ("kalec.commands.run", "Run a pipeline here, without a cluster, and nothing twice."),
     "runs": ("kalec.commands.runs", "Earlier runs: what they did, and away with them."),
+    "tune": ("kalec.commands.tune", "Write an Experiment of Katib whose trials are runs of the pipeline."),
+    "serve": ("kalec.commands.serve", "Write an InferenceService of KServe for a model."),
     "init": ("kalec.commands.init", "Propose tags for an untagged notebook, and write them on request."),
 }
 
@@ -43,10 +47,19 @@ class Commands(TyperGroup):
         name, help_text = COMMANDS[cmd_name]
         module = importlib.import_module(name)
         if hasattr(module, "app"):
-            return typer.main.get_command(module.app)
-        own = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
-        own.command(cmd_name, help=help_text)(module.command)
-        return typer.main.get_command(own)
+            own = module.app
+        else:
+            own = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+            own.command(cmd_name, help=help_text)(module.command)
+        loaded = typer.main.get_command(own)
+        read_plainly(loaded)
+        return loaded
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Read the options before the command."""
+        read_plainly(self)
+        parsed: list[str] = super().parse_args(ctx, args)
+        return parsed
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         """The list in the help, which loads no command."""

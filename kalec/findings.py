@@ -66,6 +66,14 @@ RULES: Final[Mapping[str, Rule]] = {
     "KLC204": Rule("a requirement without a version", NOTE),
     "KLC205": Rule("a distribution that is not installed", WARNING),
     "KLC206": Rule("code that is never reached", WARNING),
+    # What Kubeflow Pipelines can hold.
+    "KLC301": Rule("a parameter that KFP changes on its way", ERROR),
+    "KLC302": Rule("resources that KFP cannot ask for", ERROR),
+    "KLC303": Rule("a volume that cannot be made", ERROR),
+    "KLC304": Rule("a step that is too long", ERROR),
+    "KLC305": Rule("a setting that the pipeline does not keep", NOTE),
+    "KLC311": Rule("tuning that does not fit the pipeline", ERROR),
+    "KLC312": Rule("tuning that Katib refuses", ERROR),
 }
 
 _HIDDEN: Final = "off"

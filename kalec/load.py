@@ -143,7 +143,7 @@ def _load(path: Path, source: Source, overrides: Overrides, findings: Findings) 
         settings=replace(own.metadata.settings, base_image=overrides.base_image or own.metadata.settings.base_image),
         source=source.file,
     )
-    return Loaded(pipeline, findings.sorted()), travel
+    return Loaded(pipeline, findings.sorted(), findings.severities), travel
 
 
 def _read_parts(path: Path, source: Source, findings: Findings) -> Iterable[_Part]:

@@ -347,6 +347,7 @@ class Loaded:
 
     pipeline: Pipeline
     diagnostics: tuple[Diagnostic, ...]
+    severities: Mapping[str, Severity | None] = field(default_factory=dict)  # that the user has set; None hides a rule
 
     @property
     def has_errors(self) -> bool:

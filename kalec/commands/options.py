@@ -1,6 +1,5 @@
 """Arguments and options that several commands share, and how a command reads its source."""
 
-import tomllib
 from pathlib import Path
 from typing import Annotated
 
@@ -46,6 +45,8 @@ def _project_severities(folder: Path) -> dict[str, object]:
     for parent in (folder.absolute(), *folder.absolute().parents):
         project = parent / "pyproject.toml"
         if project.is_file():
+            import tomllib  # here, since outside of a project there is nothing to read
+
             try:
                 settings = tomllib.loads(project.read_text(encoding="utf-8"))
             except (OSError, ValueError) as error:

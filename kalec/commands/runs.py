@@ -8,7 +8,7 @@ import typer
 
 from kalec.running.history import list_runs, open_folder, remove_runs, show_log, show_run
 
-app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False, no_args_is_help=True)
+app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False, no_args_is_help=True)
 
 JsonOption = Annotated[bool, typer.Option("--json", help="One object a line.")]
 NotebookOption = Annotated[Path, typer.Option("--notebook", metavar="FILE", help="The notebook, or its folder.")]

@@ -114,7 +114,10 @@ def test_a_notebook_that_breaks_a_rule_is_told_so_at_its_place(code):
 
 
 def test_every_rule_has_a_notebook_that_breaks_it():
-    assert {code.strip() for code in BROKEN} == RULES.keys()
+    loading = {
+        code for code in RULES if not code.startswith("KLC3")
+    }  # the others are of test_limits.py and test_tune.py
+    assert {code.strip() for code in BROKEN} == loading
 
 
 @pytest.mark.parametrize(
