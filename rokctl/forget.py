@@ -145,6 +145,18 @@ def carry_out(session: "Session", repository: "Repository", plan: "ForgetPlan") 
     session.output.result(_sum(report), report)
 
 
+def forget_damaged(session: "Session", ids: Sequence[str], *, dry_run: bool) -> None:
+    """Forget versions of which nothing is known but the id."""
+    from engine.ops.forget import Fate, forget_unreadable
+
+    with session.repository() as repository:
+        for version, fate in forget_unreadable(repository, ids, dry_run=dry_run):
+            if dry_run and fate is Fate.FORGOTTEN:
+                session.output.result(f"version {version}: would be forgotten", {"would": "forget", "version": version})
+            else:
+                session.output.result(f"version {version}: {fate.value}", {"outcome": fate, "version": version})
+
+
 def _sum(report: "ForgetReport") -> str:
     counts = f"{report.forgotten} versions forgotten, {report.kept} kept"
     if not report.forgotten:
@@ -154,7 +166,7 @@ def _sum(report: "ForgetReport") -> str:
 
 def _talk_of_what_is_unreadable(session: "Session", plan: "ForgetPlan") -> None:
     for version in plan.unreadable:
-        session.output.talk(f"version {version} is damaged and was left alone; see `rokctl repo check`")
+        session.output.talk(f"version {version} is damaged and was left alone; --damaged {version} lets it go")
     for verdict in plan.verdicts:
         if verdict.tags is None:
             name = f"{verdict.manifest.object}@{verdict.manifest.version}"

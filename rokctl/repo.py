@@ -1,24 +1,31 @@
-"""`rokctl repo`: make a repository, look at it, check it, copy it; its keys are in rokctl/key.py."""
+"""`rokctl repo`: make a repository, look at it, check, repair, collect and copy it; its keys are in rokctl/key.py."""
 
 from dataclasses import fields
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import Annotated, TypeVar
 
 import typer
 
-from engine.errors import Damaged, Refused
-from engine.units import format_size
+from engine.errors import Refused
 from rokctl import key
 from rokctl.collect import GraceOption, ShareOption, keep_tombstones, marks_store, report_collection
 from rokctl.copy import CopyFlags, copy_versions
-from rokctl.options import CompressionOption, ReadLimitOption, UploadLimitOption, command, noun
-from rokctl.render import Amount, plain, print_line
+from rokctl.options import CompressionOption, ReadLimitOption, UploadLimitOption, command, noun, optional_value
+from rokctl.render import Amount
+from rokctl.repair import (
+    DryRunOption,
+    FromPacksOption,
+    FromPaperOption,
+    ReadDataOption,
+    rebuild_lost_descriptor,
+    report_check,
+    report_repair,
+    report_step,
+    sample_of,
+)
 from rokctl.space import show_growth, show_space
 from rokctl.wiring import Session, settings
-
-if TYPE_CHECKING:
-    from engine.repo.check import CheckReport, Finding
 
 Choice = TypeVar("Choice", bound=Enum)
 
@@ -95,26 +102,41 @@ def _amount(name: str, value: object) -> object:
     return Amount(value) if isinstance(value, int) and name.endswith(("size", "bytes", "stored", "data")) else value
 
 
-@command(app, "check")
-def check(
-    session: Session,
-    read_data: Annotated[
-        bool, typer.Option("--read-data", help="Read every pack, and verify each chunk against its id.")
-    ] = False,
-) -> None:
+@command(app, "check", cls=optional_value("--read-data"))
+def check(session: Session, read_data: ReadDataOption = None) -> None:
     """Check that every version can be restored."""
     from engine.repo.check import check as check_repository
 
+    sample = sample_of(read_data)
     with session.repository() as repository, session.progress() as progress:
-        report = check_repository(repository, read_data=read_data, progress=progress)
-    _report(session, report)
-    if report.findings:
-        hurt = {(hurt.object, hurt.version) for finding in report.findings for hurt in finding.hurt}
-        names = ", ".join(sorted(f"{name}@{version}" for name, version in hurt)) or "no version"
-        raise Damaged(
-            f"{len(report.findings)} blobs are damaged; hurt: {names}",
-            hint="push the snapshots again that are still on a node; versions not named here are whole",
+        report = check_repository(repository, read_data=sample or False, progress=progress)
+    report_check(session, report)
+
+
+@command(app, "repair", cls=optional_value("--read-data"))
+def repair(
+    session: Session,
+    from_packs: FromPacksOption = False,
+    read_data: ReadDataOption = None,
+    from_paper: FromPaperOption = None,
+    dry_run: DryRunOption = False,
+) -> None:
+    """Mend what can be mended, save what can be read, and mark the versions that lost something."""
+    from engine.repo.repair import repair as repair_repository
+
+    sample = sample_of(read_data)
+    if from_paper is not None:
+        rebuild_lost_descriptor(session, from_paper, dry_run=dry_run)
+    with session.repository(paper=from_paper) as repository, session.progress() as progress:
+        report = repair_repository(
+            repository,
+            from_packs=from_packs,
+            read_data=sample or False,
+            dry_run=dry_run,
+            progress=progress,
+            listen=lambda step: report_step(session, step, dry_run=dry_run),
         )
+    report_repair(session, report, dry_run=dry_run)
 
 
 @command(app, "gc")
@@ -135,29 +157,6 @@ def gc(
         )
         report = collect(repository, options, progress=progress, cache=marks_store(session, repository))
     report_collection(session, report)
-
-
-def _report(session: Session, report: "CheckReport") -> None:
-    output = session.output
-    if output.as_json:
-        for finding in report.findings:
-            output.result("", plain(finding))
-        output.result("", {**plain(report), "findings": len(report.findings)})
-        return
-    for finding in report.findings:
-        _print_finding(finding)
-    if not report.findings:
-        read = f", {format_size(report.bytes_read)} read" if report.bytes_read else ""
-        output.result(
-            f"{report.versions} versions, {report.packs} packs, {report.chunks} chunks{read}: no damage", report
-        )
-
-
-def _print_finding(finding: "Finding") -> None:
-    print_line(f"{finding.blob}: {finding.problem}")
-    for hurt in finding.hurt:
-        extents = ", ".join(f"{extent.start}+{extent.length}" for extent in hurt.extents)
-        print_line(f"  hurts {hurt.object}@{hurt.version}, member {hurt.member}, bytes {extents}")
 
 
 @command(app, "copy")

@@ -15,6 +15,7 @@ from engine.ops.intake import Effort, Intake, Stored, open_session, store_conten
 from engine.ops.scope import Scope, refuse_empty_scopes
 from engine.ops.versionsource import HurtVersion, LostDelta, MemberContent
 from engine.progress import Progress
+from engine.repo.hurt import hurt_versions
 from engine.repo.manifest import Manifest, Member, Totals, VersionIdentity
 from engine.repo.naming import ObjectName, VersionReference
 from engine.repo.repository import Repository
@@ -105,7 +106,9 @@ def plan_copy(
     survey = source.survey()
     refuse_empty_scopes(scopes, survey, source.url)
     named = {source.resolve(reference, survey).version for reference in references}
-    there = {manifest.identity(destination.id): manifest for manifest in destination.versions()}
+    hurt = hurt_versions(destination)  # a copy that has lost something is no base, and is worth making again
+    whole = [manifest for manifest in destination.versions() if manifest.version not in hurt]
+    there = {manifest.identity(destination.id): manifest for manifest in whole}
     chosen = [m for m in survey.manifests if m.version in named or any(scope.covers(m.object) for scope in scopes)]
     steps = tuple(CopyStep(manifest, there.get(manifest.identity(source.id))) for manifest in chosen)
     return CopyPlan(steps, tuple(survey.damaged) if scopes else (), survey.manifests, there)

@@ -164,6 +164,26 @@ def _find(repository: Repository, reference: VersionReference, survey: Survey) -
         return VersionReference(reference.object, forgotten[0])
 
 
+def forget_unreadable(repository: Repository, ids: Sequence[str], *, dry_run: bool) -> list[tuple[str, Fate]]:
+    """Forget versions whose manifests cannot be read, by their whole ids; no name finds them, and no rule. Pins do not count.
+
+    Raises Refused for one that can be read, NotFound for one that never was, and has then forgotten none.
+    """
+    survey = repository.survey()
+    readable = {manifest.version: manifest for manifest in survey.manifests}
+    for version in ids:
+        if version in readable:
+            hint = f"name it as {readable[version].object}@{version}"
+            raise Refused(f"version {version} can be read, and is forgotten by its name", hint=hint)
+        if version not in survey.damaged and version not in survey.forgotten:
+            raise NotFound(f"there is no version {version} in {repository.url}", hint="see `rokctl repo check`")
+    fates = []
+    for version in ids:
+        gone = version in survey.forgotten or (not dry_run and not repository.forget(version))
+        fates.append((version, Fate.ALREADY_GONE if gone else Fate.FORGOTTEN))
+    return fates
+
+
 def forget(
     repository: Repository, plan: ForgetPlan, *, listen: Callable[[Verdict, Fate], object] = lambda *_: None
 ) -> ForgetReport:

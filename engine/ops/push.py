@@ -9,9 +9,11 @@ from engine.errors import Refused
 from engine.extent import Extent
 from engine.ops.intake import Effort, Intake, Stored, open_session, store_contents
 from engine.progress import Progress
+from engine.repo.hurt import hurt_versions
 from engine.repo.manifest import Manifest, Member, Origin, Totals
 from engine.repo.map import VOLUME_LIMIT
 from engine.repo.naming import ObjectName
+from engine.repo.reader import Missing
 from engine.repo.repository import Repository
 from engine.repo.session import Purpose, Session
 from engine.units import format_size
@@ -60,54 +62,79 @@ def push(
     """Push the snapshots as one version of `destination`.
 
     Asked again for the same snapshots it answers `already there`, unless `options.full`. No version appears unless all
-    of it was read and stored.
+    of it was read and stored. A base whose maps turn out to be lost is done without.
     """
     _refuse_ambiguous(snapshots)
     _refuse_too_large(snapshots)
-    begun = repository.clock.monotonic()
-    versions = repository.versions(destination.bucket, destination.name)
+    hurt = hurt_versions(repository)
+    # A version that lost something is no base, since the holes would be inherited; and its snapshots are worth sending again.
+    versions = [v for v in repository.versions(destination.bucket, destination.name) if v.version not in hurt]
     if not options.full and (there := _already_pushed(versions, snapshots)) is not None:
         return _report(there, read=0, stored=0, new_chunks=0, seconds=0.0, outcome=Outcome.ALREADY_THERE)
+    new = _NewVersion(repository, snapshots, destination, options, node, tool, progress)
     base, previous = (None, {}) if options.full else _choose_base(versions, snapshots)
-    purpose = Purpose(destination, base.version if base is not None else None, node)
-    with open_session(repository, purpose, options) as session:
-        if session.base is None:
-            previous = {}
-        members = _store_members(repository, session, snapshots, previous, options, progress)
+    if base is None:
+        return new.push(None, {})
+    try:
+        return new.push(base, previous)
+    except Missing:  # a map of the base is lost, which no repair has marked yet: everything is read instead
+        return new.push(None, {})
 
-        def build() -> Manifest:
-            return Manifest(
-                version=session.version,
-                object=destination,
-                created=repository.clock.now(),
-                store_time=session.opened,
-                node=node,
-                tool=tool,
-                message=options.message,
-                labels=options.labels,
-                base=session.base.version if session.base is not None else None,
-                members=tuple(member for member, _ in members),
-                totals=Totals(
-                    size=sum(member.size for member, _ in members),
-                    data=sum(member.data for member, _ in members),
-                    read=sum(stored.read for _, stored in members),
-                    stored=session.stored,
-                    chunks=sum(member.chunks for member, _ in members),
-                    new_chunks=sum(stored.new_chunks for _, stored in members),
-                    seconds=repository.clock.monotonic() - begun,
-                ),
-            )
 
-        manifest = session.commit(build)
-    totals = manifest.totals
-    return _report(
-        manifest,
-        read=totals.read,
-        stored=totals.stored,
-        new_chunks=totals.new_chunks,
-        seconds=repository.clock.monotonic() - begun,
-        outcome=Outcome.CREATED,
-    )
+@dataclass(frozen=True, slots=True)
+class _NewVersion:
+    """What a push makes, whether it has a base or none."""
+
+    repository: Repository
+    snapshots: Sequence[tuple[Pool, Snapshot]]
+    destination: ObjectName
+    options: PushOptions
+    node: str
+    tool: str
+    progress: Progress
+
+    def push(self, base: Manifest | None, previous: "Mapping[str, _Previous]") -> PushReport:
+        """One session, from its opening to its commit."""
+        begun = self.repository.clock.monotonic()
+        purpose = Purpose(self.destination, base.version if base is not None else None, self.node)
+        with open_session(self.repository, purpose, self.options) as session:
+            if session.base is None:
+                previous = {}
+            members = _store_members(self.repository, session, self.snapshots, previous, self.options, self.progress)
+
+            def build() -> Manifest:
+                return Manifest(
+                    version=session.version,
+                    object=self.destination,
+                    created=self.repository.clock.now(),
+                    store_time=session.opened,
+                    node=self.node,
+                    tool=self.tool,
+                    message=self.options.message,
+                    labels=self.options.labels,
+                    base=session.base.version if session.base is not None else None,
+                    members=tuple(member for member, _ in members),
+                    totals=Totals(
+                        size=sum(member.size for member, _ in members),
+                        data=sum(member.data for member, _ in members),
+                        read=sum(stored.read for _, stored in members),
+                        stored=session.stored,
+                        chunks=sum(member.chunks for member, _ in members),
+                        new_chunks=sum(stored.new_chunks for _, stored in members),
+                        seconds=self.repository.clock.monotonic() - begun,
+                    ),
+                )
+
+            manifest = session.commit(build)
+        totals = manifest.totals
+        return _report(
+            manifest,
+            read=totals.read,
+            stored=totals.stored,
+            new_chunks=totals.new_chunks,
+            seconds=self.repository.clock.monotonic() - begun,
+            outcome=Outcome.CREATED,
+        )
 
 
 def _refuse_ambiguous(snapshots: Sequence[tuple[Pool, Snapshot]]) -> None:

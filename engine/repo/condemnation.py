@@ -49,17 +49,35 @@ class Grounds(Protocol):
 
 def read_condemnations(grounds: Grounds) -> list[Condemnation]:
     """All records that stand, by name. Raises Damaged: what a damaged one condemns cannot be told."""
-    records = []
+    records, damaged = survey_condemnations(grounds)
+    for name, error in damaged.items():
+        raise Damaged(
+            f"record {GC_PREFIX}{name} is damaged, so which packs it condemns cannot be told: {error.message}",
+            hint="`rokctl repo repair` removes it when that is safe",
+        )
+    return records
+
+
+def survey_condemnations(grounds: Grounds) -> tuple[list[Condemnation], dict[str, Damaged]]:
+    """The records that can be read, by name, and why the others cannot."""
+    records, damaged = [], {}
     for blob in list(grounds.store.list(GC_PREFIX)):
         name = blob.key.removeprefix(GC_PREFIX)
-        if blob.size > DOCUMENT_LIMIT:
-            raise Damaged(f"record {blob.key} has {blob.size} bytes, more than any can have")
         try:
+            if blob.size > DOCUMENT_LIMIT:
+                raise Damaged(f"record {blob.key} has {blob.size} bytes, more than any can have")
             sealed = grounds.store.get(blob.key)
+            records.append(open_condemnation(name, sealed, blob.modified, grounds.keyring))
         except NoSuchBlob:
             continue  # a collector has just finished: its packs are gone, and not in a list that is made later
-        records.append(open_condemnation(name, sealed, blob.modified, grounds.keyring))
-    return records
+        except Damaged as error:
+            damaged[name] = error
+    return records, damaged
+
+
+def given_up(records: Iterable[Condemnation]) -> set[PackName]:
+    """The packs that are condemned because they are damaged: what could be read in them stands in others."""
+    return {pack for record in records if record.damaged for pack in record.packs}
 
 
 def seal_condemnation(

@@ -55,6 +55,11 @@ class Index:
         """How many facts are about chunks of content, not maps."""
         return sum(pack.entries for pack in self.packs.values() if pack.kind is PackKind.CHUNKS)
 
+    @property
+    def distinct(self) -> int:
+        """How many chunks and maps are in some pack, each counted once."""
+        return self._keys.distinct()
+
     def find(self, prefix: bytes) -> Location | None:
         """Where the chunk or map of this 16-byte prefix can be read; None when no pack holds it."""
         at = self._keys.find(prefix)
@@ -86,6 +91,10 @@ class Index:
                 return True
             at += 1
         return False
+
+    def reclaim(self, prefix: bytes) -> bool:
+        """True for the one caller who must store this chunk again, although some pack should hold it."""
+        return self._claims.take(prefix)
 
 
 class _Claims:
@@ -135,6 +144,10 @@ class _SortedKeys:
 
     def keys(self) -> Keys:
         return np.stack([np.asarray(self._high), np.asarray(self._low)], axis=1)
+
+    def distinct(self) -> int:
+        high, low = np.asarray(self._high), np.asarray(self._low)
+        return len(high) and 1 + int(np.count_nonzero((high[1:] != high[:-1]) | (low[1:] != low[:-1])))
 
     def find(self, prefix: bytes) -> int | None:
         """The first place of the prefix; None when it is nowhere."""

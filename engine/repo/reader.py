@@ -108,11 +108,21 @@ class Reader:
         except Damaged as error:  # it is what its id says, so it was written like this, and no other copy is better
             raise Missing(f"{what} is none: {error.message}", hint="`rokctl repo check` shows what is hurt") from error
 
+    def has_map(self, reference: bytes) -> bool:
+        """Can the map be read from some pack? Asks the packs, each time."""
+        try:
+            self._find_map(self._index, reference, "a map")
+        except Missing:
+            return False
+        return True
+
     def encoded_map(self, reference: bytes, what: str = "a map") -> bytes:
         """A map as it is stored. Raises Missing, naming it as `what`."""
         if reference not in self._maps:
             encoded = self._persist(lambda index: self._find_map(index, reference, what))
-            self._remember(reference, encoded)
+            if self._maps_size + len(encoded) <= MAP_CACHE:
+                self._maps_size += len(encoded)
+                self._maps[reference] = encoded
             return encoded
         return self._maps[reference]
 
@@ -131,11 +141,6 @@ class Reader:
             problem = f"{what} in pack {location.pack} is not what its id says"
         raise kind(problem, hint="`rokctl repo check --read-data` shows what is hurt")
 
-    def _remember(self, reference: bytes, encoded: bytes) -> None:
-        if self._maps_size + len(encoded) <= MAP_CACHE:
-            self._maps_size += len(encoded)
-            self._maps[reference] = encoded
-
     def has(self, chunk: bytes) -> bool:
         """Does some pack hold the chunk? Its content is not looked at."""
         return self._index.find(chunk) is not None
@@ -145,15 +150,26 @@ class Reader:
 
         Raises Missing for a chunk that no pack gives.
         """
+        for entry, body in self.tries(entries, codec):
+            if isinstance(body, Missing):
+                raise body
+            yield entry, body
+
+    def tries(self, entries: Iterable[Entry], codec: Codec) -> Iterator[tuple[Entry, Buffer | Missing]]:
+        """The same, with the error in place of the content for a chunk that no pack gives: first those that none states."""
         wanted = []
         for entry in entries:
-            location = self._index.find(entry.chunk) or self._persist(partial(_locate, entry))
+            try:
+                location = self._index.find(entry.chunk) or self._persist(partial(_locate, entry))
+            except Missing as missing:
+                yield entry, missing
+                continue
             wanted.append(_Wanted(location, entry))
         wanted.sort(key=lambda one: (one.location.pack, one.location.offset))
         for span in _spans(wanted):
             yield from self._read_span(span, codec)
 
-    def _read_span(self, span: Sequence[_Wanted], codec: Codec) -> Iterator[tuple[Entry, Buffer]]:
+    def _read_span(self, span: Sequence[_Wanted], codec: Codec) -> Iterator[tuple[Entry, Buffer | Missing]]:
         first, last = span[0].location, span[-1].location
         length = last.offset + last.length - first.offset
         try:
@@ -164,12 +180,15 @@ class Reader:
             at = one.location.offset - first.offset
             yield one.entry, self._open(one, sealed[at : at + one.location.length], codec)
 
-    def _open(self, one: _Wanted, sealed: memoryview, codec: Codec) -> Buffer:
+    def _open(self, one: _Wanted, sealed: memoryview, codec: Codec) -> Buffer | Missing:
         try:
             return self._verified(one.location, one.entry, sealed, codec)
         except Damaged as first:
             problem = f"chunk {one.entry.chunk.hex()} in pack {one.location.pack} cannot be read: {first.message}"
-            return self._persist(lambda index: self._find_chunk(index, one.entry, codec, problem))
+            try:
+                return self._persist(lambda index: self._find_chunk(index, one.entry, codec, problem))
+            except Missing as missing:
+                return missing
 
     def _find_chunk(self, index: Index, entry: Entry, codec: Codec, problem: str) -> Buffer:
         kind = Missing

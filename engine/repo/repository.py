@@ -5,7 +5,7 @@
 """
 
 import difflib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from typing import Final, TypeVar
 
 from engine.clock import Clock
 from engine.errors import Damaged, NotFound, Refused
-from engine.repo.condemnation import read_condemnations
+from engine.repo.condemnation import given_up, read_condemnations, survey_condemnations
 from engine.repo.descriptor import (
     DESCRIPTOR_KEY,
     DESCRIPTOR_LIMIT,
@@ -23,6 +23,7 @@ from engine.repo.descriptor import (
     clear_master,
     make_descriptor,
     parse_descriptor,
+    read_descriptor,
 )
 from engine.repo.document import DOCUMENT_LIMIT
 from engine.repo.index import Index
@@ -33,7 +34,7 @@ from engine.repo.pack import PackName, parse_pack_key, read_directory
 from engine.repo.paper import PaperKey
 from engine.repo.reader import Reader
 from engine.repo.seal import Entropy, Keyring
-from engine.repo.segment import SEGMENT_LIMIT, PackFacts, decode_segment, facts_of
+from engine.repo.segment import SEGMENT_LIMIT, PackFacts, believable, decode_segment, facts_of
 from engine.repo.session import PACK_TARGET, Purpose, Session, open_session, session_of
 from engine.repo.unlock import unlock
 from engine.store.base import Blob, BlobExists, NoSuchBlob, Store
@@ -134,11 +135,7 @@ def open_repository(
 
     Raises NotFound when nothing is there, Refused when it is of another program or too new, WrongKey, Damaged.
     """
-    try:
-        blob = store.get_range(DESCRIPTOR_KEY, 0, DESCRIPTOR_LIMIT + 1)
-    except NoSuchBlob:
-        raise NotFound(f"there is no repository at {store.url}", hint="make one with `rokctl repo init`") from None
-    descriptor = parse_descriptor(blob, store.url)
+    descriptor = read_descriptor(store)
     if descriptor.encrypted:
         master, key = unlock(store, descriptor, ask())
     else:
@@ -282,13 +279,24 @@ class Repository:
         In the order of rule I4: condemnations, then segments, then the packs. A writer relies on no pack but those that were
         listed last of all and that no record condemns.
         """
-        condemned = {pack for record in read_condemnations(self) for pack in record.packs}
-        stated = {facts.name: facts for facts in self.index_facts()}
-        sizes = self.pack_sizes()
-        listed = [facts for name, facts in stated.items() if sizes.get(name) == facts.size]
-        unstated = [(name, size) for name, size in sizes.items() if name not in stated]
-        orphans = [facts for facts in self.concurrently(self.read_facts, unstated) if facts is not None]
-        return Index([*listed, *orphans], condemned), [facts for facts in orphans if facts.name not in condemned]
+        records = read_condemnations(self)
+        packs, unstated = self._contents_without(given_up(records))
+        condemned = {pack for record in records for pack in record.packs}
+        return Index(packs, condemned), [facts for facts in unstated if facts.name not in condemned]
+
+    def reading_index(self) -> Index:
+        """The index over all packs that can be read: what a collector has condemned, too, while it stands."""
+        packs, _ = self._contents_without(given_up(survey_condemnations(self)[0]))
+        return Index(packs)
+
+    def _contents_without(self, left_out: Collection[PackName]) -> tuple[list[PackFacts], list[PackFacts]]:
+        """What is in all other packs that are listed; and what of that no segment says that can be believed."""
+        stated = list(self.index_facts())
+        sizes = {name: size for name, size in self.pack_sizes().items() if name not in left_out}
+        believed = believable(stated, sizes)
+        others = [(name, size) for name, size in sizes.items() if name not in believed]
+        found = [facts for facts in self.concurrently(self.read_facts, others) if facts is not None]
+        return [*believed.values(), *found], found
 
     def index_facts(self) -> Iterator[PackFacts]:
         """What all index segments state. A damaged segment is passed over: packs describe themselves."""
@@ -352,10 +360,7 @@ class Repository:
 
     def reader(self, index: Index | None = None) -> Reader:
         """A reader of maps and chunks, over the given index or the present one."""
-        return Reader(self.store, self.keyring, self._present_index() if index is None else index, self._present_index)
-
-    def _present_index(self) -> Index:
-        return self.load_index()[0]
+        return Reader(self.store, self.keyring, self.reading_index() if index is None else index, self.reading_index)
 
     def open_sessions(self) -> set[str]:
         """The version ids of the sessions that have not ended. A session ends when its version exists, or its tombstone."""
@@ -366,7 +371,7 @@ class Repository:
 
     def status(self) -> RepositoryStatus:
         """Count what is there. Reads the listings, the index and the manifests."""
-        versions, index = self.versions(), self.load_index()[0]
+        versions, index = self.versions(), self.reading_index()
         packs, segments = self.pack_sizes(), list(self.store.list("index/"))
         return RepositoryStatus(
             url=self.url,
