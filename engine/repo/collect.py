@@ -192,7 +192,7 @@ class _Collection:
         try:
             made = repository.store.stat(f"{GC_PREFIX}{name}").modified
         except NoSuchBlob:
-            return  # another run has finished it
+            return  # another run has taken it up, and finished it
         self._advance(Condemnation(name, frozenset(pack.name for pack in chosen), damaged=False, made=made))
 
     def _advance(self, record: Condemnation) -> None:

@@ -99,6 +99,14 @@ class Reader:
         for number, page in enumerate(self.pages(root, size)):
             yield from self.regions(page, number, size)
 
+    def has_map(self, reference: bytes) -> bool:
+        """Can the map be read from some pack? Asks the packs, each time."""
+        try:
+            self._find_map(self._index, reference, "a map")
+        except Missing:
+            return False
+        return True
+
     def _decoded(
         self, reference: bytes, what: str, decode: Callable[[bytes, int], list[Part]], count: int
     ) -> list[Part]:
@@ -107,14 +115,6 @@ class Reader:
             return decode(encoded, count)
         except Damaged as error:  # it is what its id says, so it was written like this, and no other copy is better
             raise Missing(f"{what} is none: {error.message}", hint="`rokctl repo check` shows what is hurt") from error
-
-    def has_map(self, reference: bytes) -> bool:
-        """Can the map be read from some pack? Asks the packs, each time."""
-        try:
-            self._find_map(self._index, reference, "a map")
-        except Missing:
-            return False
-        return True
 
     def encoded_map(self, reference: bytes, what: str = "a map") -> bytes:
         """A map as it is stored. Raises Missing, naming it as `what`."""
