@@ -222,7 +222,7 @@ def test_a_hostile_key_is_refused_or_can_be_tried_and_shown(document, cost):
         key = parse_key(VERSION, with_sum(document))
         json_line([key.created, str(key.cost), key.cost.is_weak])
         key.label(KEYRING)
-        if key.cost.memory <= 1 << 29:
+        if key.cost.memory <= 1 << 26:
             unwrap_master(key, SECRET, VERSION)
     except (Damaged, Refused, WrongKey):
         return
