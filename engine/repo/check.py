@@ -16,6 +16,7 @@ from engine.errors import Damaged, Refused
 from engine.progress import Progress
 from engine.repo.condemnation import GC_PREFIX, S0_PREFIX, given_up, open_awaited
 from engine.repo.diagnosis import Contents, Diagnosis, Hurt, depths, diagnose, portion_to_read, time_now
+from engine.repo.document import DOCUMENT_LIMIT
 from engine.repo.examine import Depth, Fault, Problem
 from engine.repo.hurt import HURT_PREFIX, hurt_versions, losses_of
 from engine.repo.keyblob import KEYS_PREFIX, parse_key
@@ -177,6 +178,8 @@ def _unreadable(
     repository: Repository, prefix: str, fault: Fault, read: Callable[[Blob], None]
 ) -> Iterator[tuple[str, Problem]]:
     def problem_of(blob: Blob) -> Problem | None:
+        if blob.size > DOCUMENT_LIMIT:
+            return Problem(fault, f"it has {blob.size} bytes, more than any can have")
         try:
             read(blob)
         except NoSuchBlob:

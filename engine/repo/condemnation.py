@@ -63,9 +63,9 @@ def survey_condemnations(grounds: Grounds) -> tuple[list[Condemnation], dict[str
     records, damaged = [], {}
     for blob in list(grounds.store.list(GC_PREFIX)):
         name = blob.key.removeprefix(GC_PREFIX)
-        if blob.size > DOCUMENT_LIMIT:
-            raise Damaged(f"record {blob.key} has {blob.size} bytes, more than any can have")
         try:
+            if blob.size > DOCUMENT_LIMIT:
+                raise Damaged(f"record {blob.key} has {blob.size} bytes, more than any can have")
             sealed = grounds.store.get(blob.key)
             records.append(open_condemnation(name, sealed, blob.modified, grounds.keyring))
         except NoSuchBlob:

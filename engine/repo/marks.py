@@ -169,10 +169,10 @@ class Marks:
     @classmethod
     def load(cls, cache: Store, repository_id: str) -> "Marks":
         """The marks in a cache. Raises Damaged when they are damaged, or of another repository; NoSuchBlob."""
-        sealed = cache.get(f"{_FOLDER}/header")
-        if blake3(sealed[_DIGEST:]).digest() != sealed[:_DIGEST]:
-            raise Damaged("the header of the marks is damaged")
-        header = Fields(parse_object(sealed[_DIGEST:], "the header of the marks"), "the header of the marks")
+        what, blob = "the header of the marks", cache.get(f"{_FOLDER}/header")
+        if blake3(blob[_DIGEST:]).digest() != blob[:_DIGEST]:
+            raise Damaged(f"{what} is damaged")
+        header = Fields(parse_object(blob[_DIGEST:], what), what)
         digests = header.take("columns", dict)
         if header.take("repository", str) != repository_id:
             raise Damaged("the marks are of another repository")

@@ -20,6 +20,7 @@ from engine.policy.retention import Candidate, Rules, decide
 from engine.repo.condemnation import open_awaited, open_condemnation, seal_awaited, seal_condemnation
 from engine.repo.descriptor import check_seal, clear_master, make_descriptor, parse_descriptor
 from engine.repo.document import canonical
+from engine.repo.hurt import open_mark, seal_mark
 from engine.repo.keyblob import Cost, parse_key, passphrase_secret, unwrap_master, wrap_master
 from engine.repo.manifest import Manifest, Member, Origin, Totals, open_manifest, seal_manifest, to_document
 from engine.repo.map import BLOCK, CHUNK_LIMIT, RegionBuilder, decode_page, decode_region, decode_top, encode_top
@@ -221,7 +222,7 @@ def test_a_hostile_key_is_refused_or_can_be_tried_and_shown(document, cost):
         key = parse_key(VERSION, with_sum(document))
         json_line([key.created, str(key.cost), key.cost.is_weak])
         key.label(KEYRING)
-        if key.cost.memory <= 1 << 29:
+        if key.cost.memory <= 1 << 26:
             unwrap_master(key, SECRET, VERSION)
     except (Damaged, Refused, WrongKey):
         return
@@ -417,6 +418,7 @@ PACKS = {PackName(OWNER, 1), PackName(OWNER, 2)}
 RECORDS = {
     "gc": (b"ROKCOND\x01", {"packs": [str(pack) for pack in PACKS], "damaged": True}),
     "s0": (b"ROKWAIT\x01", {"sessions": [VERSION]}),
+    "hurt": (b"ROKHURT\x01", {"members": [{"name": "home", "lost": [[0, 4096], [8192, 512]]}]}),
     "pending": (
         b"ROKSESS\x01",
         {"version": VERSION, "kind": "push", "base": None, "node": "n", "opened": TIME.isoformat()},
@@ -431,6 +433,8 @@ def read_record(kind, blob):
             seal_condemnation(VERSION, record.packs, KEYRING, CountingEntropy(), damaged=record.damaged)
         case "s0":
             seal_awaited(VERSION, open_awaited(VERSION, blob, KEYRING), KEYRING, CountingEntropy())
+        case "hurt":
+            seal_mark(VERSION, open_mark(VERSION, blob, KEYRING), KEYRING, CountingEntropy())
         case _:
             record = open_record(VERSION, blob, KEYRING)
             assert isinstance(record.base, str | None)
@@ -459,10 +463,10 @@ def test_spoiled_records_are_damaged(kind, data):
 
 @given(st.data())
 @fuzzed()
-def test_spoiled_marks_are_damaged(data):
-    cache = MemoryStore(ManualClock())
+def test_marks_of_which_anything_was_spoiled_are_damaged(data):
+    cache, root = MemoryStore(ManualClock()), bytes(range(16))
     marks = Marks()
-    marks.update({VERSION: (bytes(range(16)),)}, lambda maps: [b"TMAP"] * len(maps))
+    marks.update({VERSION: (root,)}, lambda maps: [b"TMAP" for _ in maps])
     marks.save(cache, VERSION)
     key = data.draw(st.sampled_from([blob.key for blob in cache.list("")]))
     cache.put(key, data.draw(spoiled(cache.get(key))))

@@ -11,12 +11,14 @@ from pathlib import Path
 import pytest
 
 from engine.errors import NotFound
+from engine.extent import Extent
 from engine.repo.condemnation import (
     open_awaited,
     read_condemnations,
     seal_awaited,
     seal_condemnation,
 )
+from engine.repo.hurt import open_mark, seal_mark
 from engine.repo.manifest import (
     Manifest,
     Member,
@@ -39,6 +41,7 @@ TIME = datetime(2026, 11, 24, 9, 15, 0, 250000, tzinfo=UTC)
 VERSION, OTHER = "ab" * 16, "cd" * 16
 PACKS = frozenset({PackName(VERSION, 0), PackName(OTHER, 0x2A)})
 TAGS = Tags(frozenset({"релиз", "v1.2", "🏷"}), pinned=True, pinned_until=TIME, extra={"later": {"x": 1}})
+LOSSES = {"data": (Extent(4096, 8192), Extent(1 << 33, 4096)), "root": (Extent(0, 512),)}
 
 
 def member(name, *, filesystem=""):
@@ -78,6 +81,7 @@ def written(encrypted: bool) -> dict[str, str]:
     store.create("gc/" + OTHER, seal_condemnation(OTHER, PACKS, keyring, entropy, damaged=True))
     store.create("s0/" + VERSION, seal_awaited(VERSION, [session.version], keyring, entropy))
     store.create("tags/" + VERSION, seal_tags(VERSION, TAGS, keyring, entropy))
+    store.create("hurt/" + VERSION, seal_mark(VERSION, LOSSES, keyring, entropy))
     store.create("versions/" + VERSION, seal_manifest(MANIFEST, keyring, entropy))
     store.create("versions/" + OTHER, b"forgotten")
     store.create("versions/" + "ef" * 16, b"broken")
@@ -111,9 +115,10 @@ def test_records_of_format_1_are_read(repository):
         assert record == SessionRecord(session, OTHER, "node1")
 
 
-def test_tags_and_manifests_of_format_1_are_read_with_all_their_fields(repository):
+def test_tags_marks_and_manifests_of_format_1_are_read_with_all_their_fields(repository):
     store, keyring = repository.store, repository.keyring
     assert open_tags(VERSION, store.get(f"tags/{VERSION}"), keyring) == TAGS
+    assert open_mark(VERSION, store.get(f"hurt/{VERSION}"), keyring) == LOSSES
     assert open_manifest(VERSION, store.get(f"versions/{VERSION}"), keyring) == MANIFEST
     assert repository.survey().manifests == (MANIFEST,)
     for gone in (OTHER, "ef" * 16):
@@ -125,4 +130,4 @@ def test_every_folder_of_the_format_has_a_vector(repository):
     """What `repository-v1.json` holds, and what this file adds, is all that a repository keeps."""
     whole = json.loads(GOLDEN.with_name("repository-v1.json").read_text(encoding="ascii"))["encrypted"]
     folders = {key.partition("/")[0] for key in [*whole, *(blob.key for blob in repository.store.list(""))]}
-    assert folders == {"repository", "keys", "pack", "index", "pending", "versions", "gc", "s0", "tags"}
+    assert folders == {"repository", "keys", "pack", "index", "pending", "versions", "gc", "s0", "tags", "hurt"}
