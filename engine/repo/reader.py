@@ -112,9 +112,8 @@ class Reader:
 
         Raises Missing for a chunk that no pack gives.
         """
-        wanted = []
-        for entry in entries:
-            location = self._index.find(entry.chunk)
+        wanted, listed = [], list(entries)
+        for entry, location in zip(listed, self._index.locations([entry.chunk for entry in listed]), strict=True):
             if location is None:
                 raise Missing(
                     f"chunk {entry.chunk.hex()} is in no pack of the repository",
