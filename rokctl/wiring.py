@@ -150,7 +150,8 @@ class Session:
             return read_paper(paper) if paper else read_secret(self.config.repository, self.world.environment)
 
         with self.store(limit_upload=limit_upload) as store:
-            yield open_repository(store, ask, clock=self.world.clock, entropy=self.world.entropy)
+            caches = self.state_directory / "cache"
+            yield open_repository(store, ask, clock=self.world.clock, entropy=self.world.entropy, caches=caches)
 
     def first_secret(self) -> "Secret":
         """The secret of a repository to be made; a person types a passphrase twice."""

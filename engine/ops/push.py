@@ -14,7 +14,7 @@ from engine.chunk.cut import Fresh, Hole, Kept, Window, cut, recut
 from engine.chunk.identity import chunk_id
 from engine.crew import employ
 from engine.device.base import Outcome, Pool, Snapshot, Source
-from engine.errors import Refused
+from engine.errors import Damaged, NotFound, Refused
 from engine.ops.plan import RegionPlan, plan_delta, plan_full
 from engine.progress import Progress
 from engine.rate import RateLimit
@@ -84,7 +84,8 @@ def push(
     _refuse_ambiguous(snapshots)
     begun = repository.clock.monotonic()
     versions = repository.versions(destination.bucket, destination.name)
-    if not options.full and (there := _already_pushed(versions, snapshots)) is not None:
+    there = None if options.full else _already_pushed(versions, snapshots)
+    if there is not None and _stands(repository, there):
         return _report(there, read=0, stored=0, new_chunks=0, seconds=0.0, outcome=Outcome.ALREADY_THERE)
     base, previous = (None, {}) if options.full else _choose_base(versions, snapshots)
     purpose = Purpose(destination, base.version if base is not None else None, node)
@@ -149,6 +150,15 @@ def _already_pushed(versions: Sequence[Manifest], snapshots: Sequence[tuple[Pool
         if {member.origin.snapshot_uuid for member in manifest.members} == wanted:
             return manifest
     return None
+
+
+def _stands(repository: Repository, version: Manifest) -> bool:
+    """Is the version there still, and whole? What the node recalls of it does not tell."""
+    try:
+        repository.manifest(version.version)
+    except (NotFound, Damaged):
+        return False
+    return True
 
 
 @dataclass(frozen=True, slots=True)

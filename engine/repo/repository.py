@@ -5,15 +5,18 @@
 """
 
 import difflib
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import Final, TypeVar
 
 from engine.clock import Clock
 from engine.errors import Damaged, NotFound, Refused
+from engine.repo.cache import CacheFolder
 from engine.repo.descriptor import (
     DESCRIPTOR_KEY,
     Descriptor,
@@ -23,9 +26,11 @@ from engine.repo.descriptor import (
     parse_descriptor,
 )
 from engine.repo.document import open_document
+from engine.repo.factcache import FactCache
 from engine.repo.index import Index
 from engine.repo.keyblob import KEYS_PREFIX, Secret, wrap_master
 from engine.repo.manifest import BROKEN, FORGOTTEN, TOMBSTONE_LIMIT, Manifest, open_manifest
+from engine.repo.manifestcache import ManifestCache
 from engine.repo.naming import VersionReference
 from engine.repo.pack import PackName, parse_pack_key, read_directory
 from engine.repo.paper import PaperKey
@@ -125,10 +130,16 @@ def _probe_create_if_absent(store: Store, entropy: Entropy) -> None:
 
 
 def open_repository(
-    store: Store, ask: Callable[[], Secret | PaperKey], *, clock: Clock, entropy: Entropy
+    store: Store,
+    ask: Callable[[], Secret | PaperKey],
+    *,
+    clock: Clock,
+    entropy: Entropy,
+    caches: Path | None = None,
 ) -> "Repository":
     """Open the repository in a store, without writing to it. `ask` gives the secret, and is called only when it takes one.
 
+    `caches` is where this node keeps what it has read, in a folder for each repository; without it, that is in memory.
     Raises NotFound when nothing is there, Refused when it is of another program or too new, WrongKey, Damaged.
     """
     try:
@@ -142,13 +153,15 @@ def open_repository(
         master, key = clear_master(descriptor), None
     keyring = Keyring(master, encrypted=descriptor.encrypted)
     check_seal(descriptor, keyring, store.url)
-    return Repository(store, descriptor, keyring, clock, entropy, key=key)
+    cache = None if caches is None else caches / descriptor.id
+    return Repository(store, descriptor, keyring, clock, entropy, key=key, cache=cache)
 
 
 class Repository:
     """An open repository. Any number of threads and nodes may use it at once.
 
-    `key` names the key that it was opened by; None where it took none, or a paper copy.
+    `key` names the key that it was opened by; None where it took none, or a paper copy. `cache` is the folder of what this
+    node has read of it; None to keep that in memory.
     """
 
     def __init__(
@@ -160,6 +173,7 @@ class Repository:
         entropy: Entropy,
         *,
         key: str | None = None,
+        cache: Path | None = None,
     ) -> None:
         self.store = store
         self.descriptor = descriptor
@@ -167,6 +181,9 @@ class Repository:
         self.clock = clock
         self.entropy = entropy
         self.key = key
+        folder = CacheFolder(cache)
+        self._facts = FactCache(folder, descriptor.id)
+        self._manifests = ManifestCache(folder, descriptor.id, keyring)
 
     @property
     def id(self) -> str:
@@ -184,20 +201,14 @@ class Repository:
         return self.descriptor.encrypted
 
     def survey(self) -> Survey:
-        """Read every manifest that is listed."""
+        """Read every manifest that is listed, from the store itself."""
         everything = list(self.store.list("versions/"))
         listed = [blob for blob in everything if blob.size > TOMBSTONE_LIMIT]
         read = self.concurrently(self._open_listed, listed)
-        manifests = [entry for entry in read if isinstance(entry, Manifest)]
-        # S3 tells whole seconds; within one, the nodes' own clocks are the better guess
-        manifests.sort(key=lambda manifest: (manifest.store_time, manifest.created, manifest.version))
-        damaged = {
-            blob.key.removeprefix("versions/"): entry
-            for blob, entry in zip(listed, read, strict=True)
-            if isinstance(entry, Damaged)
-        }
-        tombstones = (blob.key.removeprefix("versions/") for blob in everything if blob.size == len(FORGOTTEN))
-        return Survey(tuple(manifests), damaged, frozenset(tombstones))
+        damaged = {blob: entry for blob, entry in zip(listed, read, strict=True) if isinstance(entry, Damaged)}
+        self._manifests.forget(damaged)
+        by_version = {blob.key.removeprefix("versions/"): error for blob, error in damaged.items()}
+        return _survey(everything, (entry for entry in read if isinstance(entry, Manifest)), by_version)
 
     def _open_listed(self, blob: Blob) -> Manifest | Damaged | None:
         try:
@@ -207,11 +218,28 @@ class Repository:
         except Damaged as error:
             return error
 
+    def recall(self, bucket: str | None = None, name: str | None = None) -> Survey:
+        """The same for one object, for a bucket or for all, reading only manifests that this node has not read before.
+
+        A manifest that was damaged in the store since then is not told of: `survey` finds it.
+        """
+        everything = list(self.store.list("versions/"))
+        listed = [blob for blob in everything if blob.size > TOMBSTONE_LIMIT]
+        return _survey(everything, *self._manifests.manifests(listed, bucket, name, self._sealed_manifests))
+
+    def _sealed_manifests(self, versions: Sequence[str]) -> Iterator[tuple[str, bytes | None]]:
+        return zip(versions, self.concurrently(self._sealed_manifest, versions), strict=True)
+
+    def _sealed_manifest(self, version: str) -> bytes | None:
+        try:
+            blob = self.store.get(f"versions/{version}")
+        except NoSuchBlob:
+            return None
+        return None if blob in (BROKEN, FORGOTTEN) else blob
+
     def versions(self, bucket: str | None = None, name: str | None = None) -> list[Manifest]:
-        """The committed versions of one object, of a bucket, or of all, oldest first. Damaged ones are left to `survey`."""
-        return [
-            m for m in self.survey().manifests if bucket in (None, m.object.bucket) and name in (None, m.object.name)
-        ]
+        """The committed versions of one object, of a bucket, or of all, oldest first, by `recall`. Damaged ones are left out."""
+        return list(self.recall(bucket, name).manifests)
 
     def manifest(self, version: str) -> Manifest:
         """The manifest of a version by its full id. Raises NotFound, Damaged."""
@@ -224,11 +252,12 @@ class Repository:
         return open_manifest(version, blob, self.keyring)
 
     def resolve(self, reference: VersionReference, survey: Survey | None = None) -> Manifest:
-        """The version that is meant, by the given survey or by one made now.
+        """The version that is meant, by the given survey or by what can be recalled now.
 
         Raises NotFound, with near names; Refused when a prefix fits several; Damaged when the one meant cannot be read.
         """
-        survey = survey or self.survey()
+        everything = survey
+        survey = survey or self.recall(reference.object.bucket, reference.object.name)
         found = [manifest for manifest in survey.manifests if manifest.object == reference.object]
         wanted = reference.version
         if wanted is not None:
@@ -236,7 +265,7 @@ class Repository:
                 if version.startswith(wanted):
                     raise error
         if not found:
-            names = {str(manifest.object) for manifest in survey.manifests}
+            names = {str(manifest.object) for manifest in (everything or self.recall()).manifests}
             hint = near(str(reference.object), names)
             raise NotFound(f"there is no object {reference.object} in {self.url}", hint=hint)
         if wanted is None:
@@ -274,12 +303,21 @@ class Repository:
         In the order of rule I4: condemnations, then segments, then the packs.
         """
         condemned = self._condemned()
-        stated = {facts.name: facts for facts in self.index_facts()}
-        sizes = {name: size for name, size in self.pack_sizes().items() if str(name) not in condemned}
-        usable = [facts for name, facts in stated.items() if sizes.get(name) == facts.size]
-        unstated = [(name, size) for name, size in sizes.items() if name not in stated]
+        segments = [blob.key.removeprefix("index/") for blob in self.store.list("index/")]
+        parts = self._facts.parts(segments, self._read_segments)
+        sizes = {
+            name: blob.size
+            for blob in self.store.list("pack/")
+            if (name := blob.key.removeprefix("pack/")) not in condemned
+        }
+        stated = set[str]().union(*(part.layer.stated_by(part.chosen) for part in parts))
+        unstated = [
+            (pack, size)
+            for name, size in sizes.items()
+            if name not in stated and (pack := parse_pack_key(f"pack/{name}")) is not None
+        ]
         orphans = [facts for facts in self.concurrently(self._read_facts, unstated) if facts is not None]
-        return Index([*usable, *orphans]), orphans
+        return Index.over(parts, sizes, orphans), orphans
 
     def _condemned(self) -> set[str]:
         packs: set[str] = set()
@@ -300,9 +338,19 @@ class Repository:
                 yield from facts
 
     def index_segments(self) -> Iterator[tuple[str, list[PackFacts] | None]]:
-        """Each segment's name and facts; None for one that is damaged."""
-        names = [blob.key.removeprefix("index/") for blob in self.store.list("index/")]
-        return (entry for entry in self.concurrently(self._read_segment, names) if entry is not None)
+        """Each segment's name and facts, read from the store itself; None for one that is damaged."""
+        names = [blob.key.removeprefix("index/") for blob in self.store.list("index/")]  # now, and not when it is asked
+
+        def read() -> Iterator[tuple[str, list[PackFacts] | None]]:
+            for name, facts in self._read_segments(names):
+                if facts is None:
+                    self._facts.forget(name)  # so that the next push of this node states anew what it says
+                yield name, facts
+
+        return read()
+
+    def _read_segments(self, names: Iterable[str]) -> Iterator[tuple[str, list[PackFacts] | None]]:
+        return (entry for entry in self._in_turn(self._read_segment, names) if entry is not None)
 
     def _read_segment(self, name: str) -> tuple[str, list[PackFacts] | None] | None:
         try:
@@ -369,6 +417,28 @@ class Repository:
             return [call(item) for item in listed]
         with ThreadPoolExecutor(min(_CONNECTIONS, len(listed))) as pool:
             return list(pool.map(call, listed))
+
+    def _in_turn(self, call: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+        """Call for every item, several at once, but only so many ahead of whoever takes the results."""
+        with ThreadPoolExecutor(_CONNECTIONS) as pool:
+            ahead: deque[Future[Result]] = deque()
+            try:
+                for item in items:
+                    ahead.append(pool.submit(call, item))
+                    if len(ahead) == _CONNECTIONS:
+                        yield ahead.popleft().result()
+                while ahead:
+                    yield ahead.popleft().result()
+            finally:
+                for future in ahead:
+                    future.cancel()
+
+
+def _survey(everything: Iterable[Blob], manifests: Iterable[Manifest], damaged: Mapping[str, Damaged]) -> Survey:
+    # S3 tells whole seconds; within one, the nodes' own clocks are the better guess
+    in_order = sorted(manifests, key=lambda manifest: (manifest.store_time, manifest.created, manifest.version))
+    tombstones = (blob.key.removeprefix("versions/") for blob in everything if blob.size == len(FORGOTTEN))
+    return Survey(tuple(in_order), damaged, frozenset(tombstones))
 
 
 def near(wanted: str, names: Iterable[str]) -> str:
