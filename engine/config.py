@@ -30,6 +30,14 @@ VARIABLES: Final[Mapping[str, str]] = {
     "ROKCTL_STATE_DIR": "state_directory",
 }
 
+# The same for the repository that another one is copied to. ROKCTL_TO_PASSWORD belongs to these as ROKCTL_PASSWORD to those.
+DESTINATION_VARIABLES: Final[Mapping[str, str]] = {
+    "ROKCTL_TO_REPOSITORY": "repository.url",
+    "ROKCTL_TO_PASSWORD_FILE": "repository.password_file",
+    "ROKCTL_TO_KEY_FILE": "repository.key_file",
+    "ROKCTL_TO_PASSWORD_COMMAND": "repository.password_command",
+}
+
 # They say the same thing in several ways: a layer that sets one of them takes back the others of the layers below.
 _ALTERNATIVES: Final = ("repository.password_file", "repository.password_command", "repository.key_file")
 
@@ -133,7 +141,12 @@ def read_config(environment: Mapping[str, str], file: Path | None = None, *, sys
     config = Config()
     for path in paths:
         config = override(config, _read_file(path))
-    return override(config, _read_environment(environment))
+    return override(config, _read_environment(environment, VARIABLES))
+
+
+def read_destination(environment: Mapping[str, str]) -> RepositoryConfig:
+    """The repository to copy to, as far as the environment names it; nothing of the source's is taken for it."""
+    return override(Config(), _read_environment(environment, DESTINATION_VARIABLES)).repository
 
 
 def override(config: Config, values: Mapping[str, Any]) -> Config:
@@ -173,11 +186,11 @@ def _default_files(environment: Mapping[str, str], system_file: Path) -> Iterabl
         yield Path(home) / ".config" / "rokctl" / "config.yaml"
 
 
-def _read_environment(environment: Mapping[str, str]) -> dict[str, object]:
+def _read_environment(environment: Mapping[str, str], variables: Mapping[str, str]) -> dict[str, object]:
     readers = _readers()
     values = {
         key: readers[key](environment[variable], _Place(key, variable, Path.cwd()))
-        for variable, key in VARIABLES.items()
+        for variable, key in variables.items()
         if environment.get(variable)
     }
     _refuse_several(values, "the environment")

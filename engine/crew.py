@@ -1,4 +1,4 @@
-"""A few threads that work through a stream of tasks, all stopped and joined whatever happens."""
+"""A few threads that work through a stream of tasks, all stopped and joined whatever happens; or the calling thread alone."""
 
 import queue
 import threading
@@ -23,12 +23,27 @@ class Worker(Protocol[Task]):
         ...
 
 
-def employ(workers: Sequence[Worker[Work]], tasks: Iterable[Work], alive: Callable[[], None] = lambda: None) -> None:
+def employ(
+    workers: Sequence[Worker[Work]],
+    tasks: Iterable[Work],
+    alive: Callable[[], None] = lambda: None,
+    *,
+    inline: bool = False,
+) -> None:
     """Hand the tasks, in order, to whichever worker is free; return when all are done.
 
     The tasks are drawn in the calling thread, no further ahead than the workers can use. `alive` is called there now and
     then. The first exception, of a worker, of the tasks, of `alive`, or a signal, stops everything and is raised.
+
+    With `inline` the first worker does everything in the calling thread, so that the same tasks make the same calls in the
+    same order: a simulation wants that.
     """
+    if inline:
+        for task in tasks:
+            alive()
+            workers[0].do(task)
+        workers[0].finish()
+        return
     crew = _Crew(workers)
     try:
         for task in tasks:

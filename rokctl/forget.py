@@ -13,7 +13,8 @@ from rokctl.render import moment
 
 if TYPE_CHECKING:
     from engine.errors import Damaged
-    from engine.ops.forget import ForgetPlan, ForgetReport, Scope, Verdict
+    from engine.ops.forget import ForgetPlan, ForgetReport, Verdict
+    from engine.ops.scope import Scope
     from engine.repo.manifest import Manifest
     from engine.repo.naming import VersionReference
     from engine.repo.repository import Repository
@@ -81,7 +82,7 @@ def parse_targets(
     words: Sequence[str], *, by_rules: bool, all_objects: bool
 ) -> "tuple[list[Scope], list[VersionReference]]":
     """What is to be forgotten: objects that rules are for, or versions by name; one of the two is empty. Raises Refused."""
-    from engine.ops.forget import Scope
+    from engine.ops.scope import Scope
     from engine.repo.naming import parse_bucket_or_object, parse_reference
 
     if all_objects and words:
@@ -144,16 +145,28 @@ def carry_out(session: "Session", repository: "Repository", plan: "ForgetPlan") 
     session.output.result(_sum(report), report)
 
 
+def forget_damaged(session: "Session", ids: Sequence[str], *, dry_run: bool) -> None:
+    """Forget versions of which nothing is known but the id."""
+    from engine.ops.forget import Fate, forget_unreadable
+
+    with session.repository() as repository:
+        for version, fate in forget_unreadable(repository, ids, dry_run=dry_run):
+            if dry_run and fate is Fate.FORGOTTEN:
+                session.output.result(f"version {version}: would be forgotten", {"would": "forget", "version": version})
+            else:
+                session.output.result(f"version {version}: {fate.value}", {"outcome": fate, "version": version})
+
+
 def _sum(report: "ForgetReport") -> str:
     counts = f"{report.forgotten} versions forgotten, {report.kept} kept"
     if not report.forgotten:
         return counts
-    return f"{counts}; their space comes back by collection, which this version of rokctl does not have yet"
+    return f"{counts}; `rokctl repo gc` brings their space back"
 
 
 def _talk_of_what_is_unreadable(session: "Session", plan: "ForgetPlan") -> None:
     for version in plan.unreadable:
-        session.output.talk(f"version {version} is damaged and was left alone; see `rokctl repo check`")
+        session.output.talk(f"version {version} is damaged and was left alone; --damaged {version} lets it go")
     for verdict in plan.verdicts:
         if verdict.tags is None:
             name = f"{verdict.manifest.object}@{verdict.manifest.version}"

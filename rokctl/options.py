@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import typer
+from typer.core import TyperCommand
 
 from engine.errors import Refused
 from engine.units import parse_size
@@ -115,6 +116,20 @@ def command(app: typer.Typer, name: str, **settings: Any) -> Callable[[Function]
         return function
 
     return add
+
+
+def optional_value(option: str) -> type[TyperCommand]:
+    """A command whose option may stand without a value: at the end of the line, or before another option."""
+
+    class OptionalValue(TyperCommand):
+        def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+            """Give the bare option the empty value."""
+            following = [*args[1:], "--"][: len(args)]
+            bare = [word == option and after.startswith("-") for word, after in zip(args, following, strict=True)]
+            given = [f"{option}=" if alone else word for word, alone in zip(args, bare, strict=True)]
+            return super().parse_args(ctx, given)
+
+    return OptionalValue
 
 
 def require_command(context: typer.Context) -> None:

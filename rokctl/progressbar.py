@@ -20,12 +20,17 @@ def progress_bar(*, wanted: bool) -> Iterator[Progress]:
         yield Silent()
         return
     bar = _make_bar()
-    with bar:
+    try:
         yield Bar(bar)
+    finally:
+        bar.stop()
 
 
 class Bar:
-    """A `Progress` that draws each phase as a line. Its calls come from any thread, and only add up numbers."""
+    """A `Progress` that draws each phase as a line. Its calls come from any thread, and only add up numbers.
+
+    Between phases nothing is drawn, so that results which are printed there come out as they are, and are not folded.
+    """
 
     def __init__(self, bar: "RichProgress") -> None:
         self._bar = bar
@@ -35,6 +40,8 @@ class Bar:
     def begin(self, activity: str, total: int | None) -> None:
         """Add a line; a total that is not known is drawn as such."""
         with self._lock:
+            if not self._phases:
+                self._bar.start()
             self._phases.append(self._bar.add_task(activity, total=total))
 
     def advance(self, amount: int) -> None:
@@ -48,6 +55,8 @@ class Bar:
         with self._lock:
             if self._phases:
                 self._bar.remove_task(self._phases.pop())
+            if not self._phases:
+                self._bar.stop()
 
 
 def _make_bar() -> "RichProgress":

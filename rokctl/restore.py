@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from engine.errors import Refused
+from engine.errors import DoneInPart, Refused
 from engine.units import format_size
 from rokctl.names import VolumeName, parse_volume
 from rokctl.options import command
@@ -36,6 +36,9 @@ def restore(
     in_place: Annotated[
         bool, typer.Option("--in-place", help="Overwrite a volume that exists; what it holds now is lost.")
     ] = False,
+    around_damage: Annotated[
+        bool, typer.Option("--around-damage", help="Leave zeros where content is lost, and restore the rest.")
+    ] = False,
 ) -> None:
     """Write a version to a new volume, over an existing one, or to a file."""
     from engine.ops import restore as ops
@@ -46,7 +49,7 @@ def restore(
         raise Refused("a restore writes to one place", hint="give either --to POOL/VOL or --to-file PATH")
     if in_place and to is None:
         raise Refused("--in-place means nothing with --to-file", hint="leave --in-place out")
-    options = ops.RestoreOptions()
+    options = ops.RestoreOptions(around_damage=around_damage)
     pool = session.pools.open(to.pool) if to else None
     with session.repository() as repository, session.progress() as progress:
         manifest = repository.resolve(wanted)
@@ -57,14 +60,21 @@ def restore(
             )
         elif to_file == "-":
             write = sys.stdout.buffer.write
-            ops.restore_to_stream(repository, manifest, chosen, write, options=options, progress=progress)
+            report = ops.restore_to_stream(repository, manifest, chosen, write, options=options, progress=progress)
             sys.stdout.buffer.flush()
-            return  # standard output holds the volume, and nothing else
         else:
             assert to_file is not None
             path = Path(to_file)
             report = ops.restore_to_file(repository, manifest, chosen, path, options=options, progress=progress)
-    _report(session, report)
+    if to_file != "-":  # else standard output holds the volume, and nothing else
+        _report(session, report)
+    if report.losses:
+        places = ", ".join(f"{extent.start}+{extent.length}" for extent in report.losses)
+        raise DoneInPart(
+            f"{format_size(report.lost)} of {report.bucket}/{report.object}@{report.version}, member {report.member}, are "
+            f"lost and read as zeros now: bytes {places}",
+            hint="a snapshot that is still on a node can be pushed again, and brings back what it holds of that",
+        )
 
 
 def _report(session: Session, report: "RestoreReport") -> None:

@@ -5,6 +5,7 @@ import shlex
 import subprocess  # noqa: TID251 - the passphrase program is the user's own, and no device is concerned
 import sys
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -15,40 +16,63 @@ if TYPE_CHECKING:
     from engine.repo.keyblob import Secret
     from engine.repo.paper import PaperKey
 
-_SOURCES: Final = (
-    "give --password-file or --key-file, or set ROKCTL_PASSWORD_FILE, ROKCTL_KEY_FILE or ROKCTL_PASSWORD_COMMAND"
-)
 _NEW_SOURCES: Final = "give --new-password-file or --new-key-file"
 _PAPER_LIMIT: Final = 1 << 16
 
 
-def read_secret(config: RepositoryConfig, environment: Mapping[str, str], *, confirm: bool = False) -> "Secret":
-    """The secret that opens the repository: the key file of the configuration, else the passphrase.
+@dataclass(frozen=True, slots=True)
+class Role:
+    """Which of the repositories of a command a secret is for, and how it may be given: `variable` holds a passphrase itself."""
+
+    repository: str
+    variable: str
+    hint: str
+
+
+REPOSITORY: Final = Role(
+    "the repository",
+    "ROKCTL_PASSWORD",
+    "give --password-file or --key-file, or set ROKCTL_PASSWORD_FILE, ROKCTL_KEY_FILE or ROKCTL_PASSWORD_COMMAND",
+)
+DESTINATION: Final = Role(
+    "the repository to copy to",
+    "ROKCTL_TO_PASSWORD",
+    "give --to-password-file or --to-key-file, or set ROKCTL_TO_PASSWORD_FILE, ROKCTL_TO_KEY_FILE or "
+    "ROKCTL_TO_PASSWORD_COMMAND",
+)
+
+
+def read_secret(
+    config: RepositoryConfig, environment: Mapping[str, str], *, role: Role = REPOSITORY, confirm: bool = False
+) -> "Secret":
+    """The secret that opens a repository: the key file of the configuration, else the passphrase.
 
     Raises as `read_passphrase`.
     """
     from engine.repo.keyblob import passphrase_secret
 
     if config.key_file is not None:
-        return _read_key_file(config.key_file, _SOURCES)
-    return passphrase_secret(read_passphrase(config, environment, confirm=confirm))
+        return _read_key_file(config.key_file, role.hint)
+    return passphrase_secret(read_passphrase(config, environment, role=role, confirm=confirm))
 
 
-def read_passphrase(config: RepositoryConfig, environment: Mapping[str, str], *, confirm: bool = False) -> str:
+def read_passphrase(
+    config: RepositoryConfig, environment: Mapping[str, str], *, role: Role = REPOSITORY, confirm: bool = False
+) -> str:
     """The passphrase, from the first of: the file or the program of the configuration, ROKCTL_PASSWORD, a terminal.
 
     With `confirm` a person types it twice. Raises NotFound, Refused or Failed where the source gives none; Refused where
     there is no source, and no terminal to ask at.
     """
     if config.password_file is not None:
-        return _read_file(config.password_file, _SOURCES)
+        return _read_file(config.password_file, role.hint)
     if config.password_command is not None:
         return _run(config.password_command, environment)
-    if environment.get("ROKCTL_PASSWORD"):
-        return environment["ROKCTL_PASSWORD"]
+    if environment.get(role.variable):
+        return environment[role.variable]
     if not _has_terminal():
-        raise Refused("the repository is encrypted, and no passphrase was given", hint=_SOURCES)
-    return _ask("passphrase of the repository", confirm=confirm)
+        raise Refused(f"{role.repository} is encrypted, and no passphrase was given", hint=role.hint)
+    return _ask(f"passphrase of {role.repository}", role.hint, confirm=confirm)
 
 
 def read_new_secret(password_file: Path | None, key_file: Path | None) -> "Secret":
@@ -64,7 +88,7 @@ def read_new_secret(password_file: Path | None, key_file: Path | None) -> "Secre
         return passphrase_secret(_read_file(password_file, _NEW_SOURCES))
     if not _has_terminal():
         raise Refused("no new passphrase was given", hint=_NEW_SOURCES)
-    return passphrase_secret(_ask("new passphrase", confirm=True))
+    return passphrase_secret(_ask("new passphrase", _NEW_SOURCES, confirm=True))
 
 
 def read_paper(path: Path) -> "PaperKey":
@@ -133,13 +157,13 @@ def _run(command: str, environment: Mapping[str, str]) -> str:
     return _not_empty(text, f"the output of the passphrase command {command!r}")
 
 
-def _ask(what: str, *, confirm: bool) -> str:
+def _ask(what: str, hint: str, *, confirm: bool) -> str:
     try:
         passphrase = getpass.getpass(f"{what}: ", sys.stderr)
         if confirm and getpass.getpass("the same again: ", sys.stderr) != passphrase:
             raise WrongKey("the two passphrases differ", hint="run the command again")
     except EOFError as error:
-        raise Refused("no passphrase was given", hint=_SOURCES) from error
+        raise Refused("no passphrase was given", hint=hint) from error
     return _not_empty(passphrase, "the passphrase")
 
 

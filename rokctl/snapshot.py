@@ -1,10 +1,9 @@
 """`rokctl snapshot`: create, list, show, remove, diff and push snapshots."""
 
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from typer.core import TyperCommand
 
 from engine.device.base import Change, Made, Pool, Snapshot
 from engine.errors import Refused
@@ -24,6 +23,7 @@ from rokctl.options import (
     UploadLimitOption,
     command,
     noun,
+    optional_value,
     parse_labels,
 )
 from rokctl.push import PushFlags, choose_destination, open_push
@@ -42,17 +42,7 @@ PushOption = Annotated[
 ]
 
 
-class OptionalPush(TyperCommand):
-    """A command whose `--push` may stand without a value: at the end of the line, or before another option."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Give a bare `--push` the empty value, which means the usual place."""
-        following = [*args[1:], "--"][: len(args)]
-        bare = [word == "--push" and after.startswith("-") for word, after in zip(args, following, strict=True)]
-        return super().parse_args(ctx, ["--push=" if alone else word for word, alone in zip(args, bare, strict=True)])
-
-
-@command(app, "create", cls=OptionalPush)
+@command(app, "create", cls=optional_value("--push"))
 def create(
     session: Session,
     volumes: NewSnapshotsArgument,

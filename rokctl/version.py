@@ -18,6 +18,7 @@ from rokctl.forget import (
     KeepYearlyOption,
     TimeZoneOption,
     carry_out,
+    forget_damaged,
     parse_end,
     parse_targets,
     pin_of,
@@ -32,7 +33,9 @@ from rokctl.wiring import Session, settings
 
 if TYPE_CHECKING:
     from engine.device.base import Change
+    from engine.extent import Extent
     from engine.repo.manifest import Manifest, Member
+    from engine.repo.repository import Repository
     from engine.repo.tags import Tags
 
 app = noun("Versions of objects in a repository.")
@@ -47,6 +50,7 @@ def list_versions(
     label: LabelsOption = None,
 ) -> None:
     """List versions, oldest first."""
+    from engine.repo.hurt import hurt_versions
     from engine.repo.naming import parse_bucket_or_object
     from engine.repo.tags import all_tags
 
@@ -55,6 +59,7 @@ def list_versions(
     with session.repository() as repository:
         found = [m for m in repository.versions(bucket, name) if wanted <= m.labels.items()]
         tags = all_tags(repository, (manifest.version for manifest in found))
+        hurt = hurt_versions(repository)
     session.output.listing(
         found,
         {
@@ -68,8 +73,9 @@ def list_versions(
             "LABELS": lambda manifest: manifest.labels,
             "TAGS": lambda manifest: tag_names(tags[manifest.version]),
             "PINNED": lambda manifest: pin_of(tags[manifest.version]),
+            "HURT": lambda manifest: manifest.version in hurt,
         },
-        lambda manifest: record(manifest, tags[manifest.version]),
+        lambda manifest: {**record(manifest, tags[manifest.version]), "hurt": manifest.version in hurt},
     )
 
 
@@ -88,9 +94,10 @@ def show(
     with session.repository() as repository:
         manifest = repository.resolve(wanted)
         tags = all_tags(repository, [manifest.version])[manifest.version]
+        losses = _losses(repository, manifest)
     totals = manifest.totals
     session.output.sheet(
-        record(manifest, tags),
+        {**record(manifest, tags), "hurt": losses != {}, "losses": losses},
         {
             "object": manifest.object,
             "version": manifest.version,
@@ -101,13 +108,33 @@ def show(
             "tags": tag_names(tags),
             "pinned": pin_of(tags),
             "base": manifest.base,
+            **_copied_from(manifest),
             "size": Amount(totals.size),
             "data": f"{format_size(totals.data)} in {totals.chunks} chunks",
             "pushed": f"{format_size(totals.read)} read, {format_size(totals.stored)} stored in {totals.new_chunks} new "
             f"chunks, {totals.seconds:.1f} s",
             **{f"member {member.name}": _member_line(member) for member in manifest.members},
+            **{
+                f"lost of {name}": ", ".join(f"{extent.start}+{extent.length}" for extent in extents)
+                for name, extents in (losses or {}).items()
+            },
         },
     )
+
+
+def _losses(repository: "Repository", manifest: "Manifest") -> "dict[str, list[Extent]] | None":
+    """What the mark of a version says, by member; None where the mark cannot be read."""
+    from engine.repo.hurt import losses_of
+
+    try:
+        return {name: list(extents) for name, extents in losses_of(repository, manifest.version).items()}
+    except Damaged:
+        return None
+
+
+def _copied_from(manifest: "Manifest") -> dict[str, object]:
+    source = manifest.copied_from
+    return {"copied from": f"{source.version} in repository {source.repository}"} if source else {}
 
 
 def _member_line(member: "Member") -> str:
@@ -266,6 +293,10 @@ def forget(
     keep_tag: KeepTagOption = None,
     time_zone: TimeZoneOption = None,
     all_objects: Annotated[bool, typer.Option("--all", help="With rules: all objects of the repository.")] = False,
+    damaged: Annotated[
+        list[str] | None,
+        typer.Option("--damaged", metavar="ID", help="A version whose manifest cannot be read; may be given again."),
+    ] = None,
     allow_last: Annotated[
         bool, typer.Option("--allow-last", help="Let the newest version of an object go too.")
     ] = False,
@@ -286,6 +317,11 @@ def forget(
         within=keep_within,
         tags=frozenset(map(check_tag, keep_tag)) if keep_tag else None,
     )
+    if damaged:
+        if targets or chosen or all_objects:
+            raise Refused("--damaged stands alone", hint="forget other versions in a command of their own")
+        forget_damaged(session, damaged, dry_run=dry_run)
+        return
     scopes, references = parse_targets(targets or [], by_rules=bool(chosen), all_objects=all_objects)
     with session.repository() as repository:
         if chosen:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from engine.clock import Clock, StoppableClock
-from engine.config import Config, override, read_config
+from engine.config import Config, RepositoryConfig, override, read_config
 from engine.errors import Refused
 from engine.progress import Progress
 from engine.store.retry import Patience
@@ -119,15 +119,20 @@ class Session:
     @contextmanager
     def store(self, *, create: bool = False, limit_upload: int | None = None) -> "Iterator[Store]":
         """The store of the configured repository, patient and held to the rates, until the end of the `with`."""
+        url = self.config.repository.url
+        if url is None:
+            raise Refused("no repository was named", hint="give --repo URL, or set ROKCTL_REPOSITORY or repository.url")
+        with self._store_at(url, create=create, limit_upload=limit_upload) as store:
+            yield store
+
+    @contextmanager
+    def _store_at(self, url: str, *, create: bool = False, limit_upload: int | None = None) -> "Iterator[Store]":
         from engine.repo.descriptor import DESCRIPTOR_KEY
         from engine.store.base import NoSuchBlob
         from engine.store.retry import Retrying
         from engine.store.url import open_store
 
         clock, upload = self.world.clock, self._limit(limit_upload or self.config.limits.upload)
-        url = self.config.repository.url
-        if url is None:
-            raise Refused("no repository was named", hint="give --repo URL, or set ROKCTL_REPOSITORY or repository.url")
         store: Store = open_store(url, environment=self.world.environment, clock=clock, create=create)
         try:
             if upload is not None:
@@ -150,8 +155,28 @@ class Session:
             return read_paper(paper) if paper else read_secret(self.config.repository, self.world.environment)
 
         with self.store(limit_upload=limit_upload) as store:
-            caches = self.state_directory / "cache"
-            yield open_repository(store, ask, clock=self.world.clock, entropy=self.world.entropy, caches=caches)
+            yield open_repository(store, ask, clock=self.world.clock, entropy=self.world.entropy, caches=self._caches)
+
+    @contextmanager
+    def destination(self, given: RepositoryConfig, *, limit_upload: int | None = None) -> "Iterator[Repository]":
+        """The repository that another one is copied to, open until the end of the `with`."""
+        from engine.repo.repository import open_repository
+        from rokctl.secret import DESTINATION, read_secret
+
+        if given.url is None:
+            raise Refused("no repository to copy to was named", hint="give --to URL, or set ROKCTL_TO_REPOSITORY")
+        with self._store_at(given.url, limit_upload=limit_upload) as store:
+            yield open_repository(
+                store,
+                lambda: read_secret(given, self.world.environment, role=DESTINATION),
+                clock=self.world.clock,
+                entropy=self.world.entropy,
+                caches=self._caches,
+            )
+
+    @property
+    def _caches(self) -> Path:
+        return self.state_directory / "cache"
 
     def first_secret(self) -> "Secret":
         """The secret of a repository to be made; a person types a passphrase twice."""

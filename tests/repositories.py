@@ -1,8 +1,11 @@
 """Repositories, pools and versions for tests: what several test files build their stories from."""
 
+import random
+
 from blake3 import blake3
 
 from engine.device.sim import SimPool
+from engine.errors import Damaged
 from engine.extent import Extent
 from engine.ops.push import PushOptions, push
 from engine.ops.restore import RestoreOptions, restore_to_volume
@@ -10,8 +13,11 @@ from engine.progress import Silent
 from engine.repo.check import check
 from engine.repo.keyblob import passphrase_secret
 from engine.repo.naming import ObjectName
+from engine.repo.pack import parse_pack_key, read_directory
+from engine.repo.repair import repair
 from engine.repo.repository import initialise, open_repository
-from engine.units import GIB, MIB
+from engine.store.memory import MemoryStore
+from engine.units import GIB, KIB, MIB
 from tests.counting_entropy import CountingEntropy
 from tests.manual_clock import ManualClock
 
@@ -66,7 +72,51 @@ def push_snapshots(repository, snapshots, destination=OBJECT, **options):
     return push(repository, snapshots, destination, options, node="node", tool="test", progress=Silent())
 
 
-def restore(repository, manifest, pool, volume, *, member=None, in_place=False):
+def two_versions(*, encrypted=False):
+    """A repository with two versions, of the snapshots `a` and `b` of one volume; the pool they came from, and the store."""
+    pool, rnd, store = new_pool(), random.Random(3), MemoryStore(CLOCK)
+    pool.create_volume("volume", 70 * MIB)
+    repository = new_repository(store, encrypted=encrypted)
+    write(pool, "volume", (8 * MIB, rnd.randbytes(300 * KIB)), (66 * MIB, b"x" * 300 * KIB))
+    push_snapshots(repository, snapshot(pool, "a", "volume"), workers=1)  # in one pack
+    write(pool, "volume", (8 * MIB, rnd.randbytes(64 * KIB)))
+    push_snapshots(repository, snapshot(pool, "b", "volume"), workers=1)
+    return pool, store, repository
+
+
+def packs(store, repository, kind):
+    """The key and directory of each pack of a kind."""
+    for blob in list(store.list("pack/")):
+        name = parse_pack_key(blob.key)
+        directory = read_directory(
+            name, blob.size, lambda o, n, key=blob.key: store.get_range(key, o, n), repository.keyring
+        )
+        if directory.kind is kind:
+            yield blob.key, directory
+
+
+def flip(store, key, position, mask=1):
+    body = bytearray(store.get(key))
+    body[position] ^= mask
+    store.put(key, body)
+
+
+def restorable(store, pool):
+    """Try every version; what comes back must be right. Returns how many could be restored in whole."""
+    repository, whole = reopen(store), 0
+    for manifest in repository.versions():
+        elsewhere = new_pool("elsewhere")
+        try:
+            restore(repository, manifest, elsewhere, "copy")
+        except Damaged:
+            continue
+        name = manifest.members[0].origin.snapshot
+        assert content(elsewhere, "copy") == content(pool, "volume", name), "a wrong byte was restored"
+        whole += 1
+    return whole
+
+
+def restore(repository, manifest, pool, volume, *, member=None, in_place=False, around_damage=False, workers=2):
     return restore_to_volume(
         repository,
         manifest,
@@ -74,7 +124,7 @@ def restore(repository, manifest, pool, volume, *, member=None, in_place=False):
         pool,
         volume,
         in_place=in_place,
-        options=RestoreOptions(workers=2),
+        options=RestoreOptions(workers=workers, around_damage=around_damage),
         progress=Silent(),
     )
 
@@ -92,5 +142,28 @@ def content(pool, volume, name=None, *, size=None):
     return hasher.digest()
 
 
-def findings(repository, *, read_data=True):
-    return check(repository, read_data=read_data, progress=Silent()).findings
+def findings(repository, *, read_data=True, workers=2):
+    return check(repository, read_data=read_data, progress=Silent(), workers=workers).findings
+
+
+def mend(repository, *, from_packs=False, read_data=True, dry_run=False):
+    """Repair; the steps taken, as pairs of what was done and to which blob, and the report."""
+    steps = []
+    report = repair(
+        repository,
+        from_packs=from_packs,
+        read_data=read_data,
+        dry_run=dry_run,
+        progress=Silent(),
+        listen=lambda step: steps.append((step.mend, step.blob)),
+    )
+    assert report.steps == len(steps)
+    return steps, report
+
+
+def copy_of(store):
+    """Another store that holds the same."""
+    copy = MemoryStore(CLOCK)
+    for blob in list(store.list("")):
+        copy.put(blob.key, store.get(blob.key))
+    return copy

@@ -9,26 +9,12 @@ from datetime import datetime, tzinfo
 from enum import Enum
 
 from engine.errors import Damaged, NotFound, Refused
+from engine.ops.scope import Scope, refuse_empty_scopes
 from engine.policy.retention import Candidate, Reason, Rule, Rules, decide
 from engine.repo.manifest import Manifest
 from engine.repo.naming import ObjectName, VersionReference
 from engine.repo.repository import Repository, Survey, near
 from engine.repo.tags import Tags, all_tags, tags_of
-
-
-@dataclass(frozen=True, slots=True)
-class Scope:
-    """The objects that rules are for: one, or without a name all of a bucket, or without a bucket all there are."""
-
-    bucket: str | None = None
-    name: str | None = None
-
-    def covers(self, candidate: ObjectName) -> bool:
-        """Is the object one of them?"""
-        return self.bucket in (None, candidate.bucket) and self.name in (None, candidate.name)
-
-    def __str__(self) -> str:
-        return "/".join(part for part in (self.bucket, self.name) if part)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +73,7 @@ def plan_by_rules(
         raise Refused("the rules keep nothing", hint="give one that does, or --allow-last to forget every version")
     survey = repository.survey()
     manifests = [m for m in survey.manifests if any(scope.covers(m.object) for scope in scopes)]
-    _refuse_empty_scopes(scopes, survey, repository.url)
+    refuse_empty_scopes(scopes, survey, repository.url)
     tags = all_tags(repository, (manifest.version for manifest in manifests))
     if manifests:
         _refuse_unknown_tags(rules, tags.values())
@@ -97,14 +83,6 @@ def plan_by_rules(
         of_object = [manifest for manifest in manifests if manifest.object == name]
         verdicts += _judge(name, of_object, tags, rules, now, zone, allow_last=allow_last)
     return ForgetPlan(tuple(verdicts), unreadable=tuple(survey.damaged))
-
-
-def _refuse_empty_scopes(scopes: Iterable[Scope], survey: Survey, url: str) -> None:
-    objects = {manifest.object for manifest in survey.manifests}
-    for scope in scopes:
-        if scope != Scope() and not any(map(scope.covers, objects)):
-            kind, names = ("object", set(map(str, objects))) if scope.name else ("bucket", {o.bucket for o in objects})
-            raise NotFound(f"there is no {kind} {scope} in {url}", hint=near(str(scope), names))
 
 
 def _refuse_unknown_tags(rules: Rules, tags: Iterable[Tags | Damaged]) -> None:
@@ -184,6 +162,26 @@ def _find(repository: Repository, reference: VersionReference, survey: Survey) -
         if len(forgotten) != 1:
             raise
         return VersionReference(reference.object, forgotten[0])
+
+
+def forget_unreadable(repository: Repository, ids: Sequence[str], *, dry_run: bool) -> list[tuple[str, Fate]]:
+    """Forget versions whose manifests cannot be read, by their whole ids; no name finds them, and no rule. Pins do not count.
+
+    Raises Refused for one that can be read, NotFound for one that never was, and has then forgotten none.
+    """
+    survey = repository.survey()
+    readable = {manifest.version: manifest for manifest in survey.manifests}
+    for version in ids:
+        if version in readable:
+            hint = f"name it as {readable[version].object}@{version}"
+            raise Refused(f"version {version} can be read, and is forgotten by its name", hint=hint)
+        if version not in survey.damaged and version not in survey.forgotten:
+            raise NotFound(f"there is no version {version} in {repository.url}", hint="see `rokctl repo check`")
+    fates = []
+    for version in ids:
+        gone = version in survey.forgotten or (not dry_run and not repository.forget(version))
+        fates.append((version, Fate.ALREADY_GONE if gone else Fate.FORGOTTEN))
+    return fates
 
 
 def forget(

@@ -16,7 +16,8 @@ from engine.crew import employ
 from engine.device import blockio
 from engine.device.base import Outcome, Pool, Target, Volume
 from engine.errors import NotFound, Refused, RokError
-from engine.extent import align
+from engine.extent import Extent, align, normalise, total
+from engine.ops.around import ForgivingReader
 from engine.ops.difference import RegionTask, difference_tasks, extent_of, fresh_tasks, overwrite_tasks
 from engine.progress import Progress
 from engine.repo.manifest import Manifest, Member
@@ -30,14 +31,22 @@ _STREAM_STEP: Final = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class RestoreOptions:
-    """How to restore. More workers than cores pay where the store answers slowly; each takes 3 MiB of memory."""
+    """How to restore. More workers than cores pay where the store answers slowly; each takes 3 MiB of memory.
+
+    `around_damage`: what is lost is left as zeros and reported, where else it would be an error.
+    With 0 of them the calling thread does it all.
+    """
 
     workers: int = min(2 * (os.cpu_count() or 1), 16)
+    around_damage: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class RestoreReport:
-    """What a restore did. Bytes and seconds; `base` is the snapshot whose content was not written again."""
+    """What a restore did. Bytes and seconds; `base` is the snapshot whose content was not written again.
+
+    `losses` are the extents that could not be had and read as zeros, `lost` bytes in all.
+    """
 
     bucket: str
     object: str
@@ -50,6 +59,8 @@ class RestoreReport:
     discarded: int
     seconds: float
     outcome: Outcome
+    lost: int
+    losses: tuple[Extent, ...]
 
 
 def restore_to_volume(
@@ -69,8 +80,7 @@ def restore_to_volume(
     touched it is known that every chunk is somewhere. Raises Refused, Busy, OutOfSpace, Missing, Failed.
     """
     begun = repository.clock.monotonic()
-    reader = repository.reader()
-    _require_all_chunks(reader, member)
+    reader, losses = _begin(repository, member, options)
     existing = _find(pool, volume)
     if existing is not None:
         _check_destination(existing, manifest, member, in_place=in_place)
@@ -83,18 +93,21 @@ def restore_to_volume(
         else:
             outcome = Outcome.CHANGED
             target = stack.enter_context(pool.open_target(volume))
-            base, tasks = _in_place_tasks(repository, reader, member, pool, existing, target.size, stack)
+            if losses is None:
+                base, tasks = _in_place_tasks(repository, reader, member, pool, existing, target.size, stack)
+            else:  # a base may be as damaged, and what is on the volume cannot stand in for what is lost
+                tasks = overwrite_tasks(reader, member, target.size)
         pool.mark_restoring(volume, manifest.version)
         name = f"{pool.name}/{volume}"
         try:
-            written, discarded = _write(reader, target, member, tasks, options, progress)
+            written, discarded = _write(reader, target, member, tasks, options, losses, progress)
             target.flush()
         except RokError as error:
             error.hint = error.hint or f"{name} is incomplete; run the same restore again"
             raise
         pool.mark_restoring(volume, None)
     seconds = repository.clock.monotonic() - begun
-    return _report(manifest, member, name, base, written, discarded, seconds, outcome)
+    return _report(manifest, member, name, base, written, discarded, seconds, outcome, losses)
 
 
 def _find(pool: Pool, volume: str) -> Volume | None:
@@ -117,6 +130,22 @@ def _check_destination(volume: Volume, manifest: Manifest, member: Member, *, in
     raise Refused(f"the volume {name} {state}", hint="say --in-place to overwrite it, or name a new volume")
 
 
+def _begin(repository: Repository, member: Member, options: RestoreOptions) -> tuple[Reader, list[Extent] | None]:
+    """The reader, and where losses are collected; None where each is an error, which is known before anything is touched."""
+    if options.around_damage:
+        reader = ForgivingReader(repository.store, repository.keyring, repository.reading_index())
+        return reader, reader.losses
+    strict = repository.reader()
+    try:
+        _require_all_chunks(strict, member)
+    except Missing as error:
+        error.hint = (
+            "nothing was touched; `rokctl repo check` shows what is hurt, and --around-damage restores what can be read"
+        )
+        raise
+    return strict, None
+
+
 def _require_all_chunks(reader: Reader, member: Member) -> None:
     """Look up every chunk before the first write: a volume is not half overwritten for a version that cannot be had."""
     for number, reference in enumerate(reader.all_regions(member.root, member.size)):
@@ -124,8 +153,7 @@ def _require_all_chunks(reader: Reader, member: Member) -> None:
             if not entry.is_hole and not reader.has(entry.chunk):
                 start = number * REGION + entry.start * BLOCK
                 raise Missing(
-                    f"chunk {entry.chunk.hex()}, bytes {start} to {start + entry.blocks * BLOCK} of {member.name}, is in no pack",
-                    hint="`rokctl repo check` shows what is hurt; nothing was touched",
+                    f"chunk {entry.chunk.hex()}, bytes {start} to {start + entry.blocks * BLOCK} of {member.name}, is in no pack"
                 )
 
 
@@ -160,12 +188,13 @@ def _write(
     member: Member,
     tasks: Iterable[RegionTask],
     options: RestoreOptions,
+    losses: list[Extent] | None,
     progress: Progress,
 ) -> tuple[int, int]:
-    crew = [_Writer(reader, target, member.size, progress) for _ in range(options.workers)]
+    crew = [_Writer(reader, target, member.size, losses, progress) for _ in range(max(1, options.workers))]
     progress.begin("restoring", member.data)
     try:
-        employ(crew, tasks)
+        employ(crew, tasks, inline=options.workers == 0)
     finally:
         progress.end()
     return sum(worker.written for worker in crew), sum(worker.discarded for worker in crew)
@@ -174,7 +203,10 @@ def _write(
 class _Writer:
     """One worker: brings regions of the target to what is wanted."""
 
-    def __init__(self, reader: Reader, target: Target, size: int, progress: Progress) -> None:
+    def __init__(
+        self, reader: Reader, target: Target, size: int, losses: list[Extent] | None, progress: Progress
+    ) -> None:
+        self._losses = losses
         self._reader, self._target, self._size, self._progress = reader, target, size, progress
         self._codec = Codec()
         self.written = 0
@@ -184,14 +216,24 @@ class _Writer:
         for extent in task.discard:
             self._target.discard(extent)
             self.discarded += extent.length
-        for entry, body in self._reader.chunks(task.write, self._codec):
+        for entry, body in self._reader.tries(task.write, self._codec):
             extent = extent_of(task.region, entry, self._size)
+            if isinstance(body, Missing):
+                _lose(extent, body, self._losses)
+                self._target.discard(extent)
+                continue
             self._target.write(extent.start, memoryview(body)[: extent.length])
             self.written += extent.length
             self._progress.advance(extent.length)
 
     def finish(self) -> None:
         pass
+
+
+def _lose(extent: Extent, error: Missing, losses: list[Extent] | None) -> None:
+    if losses is None:
+        raise error
+    losses.append(extent)
 
 
 def restore_to_file(
@@ -208,12 +250,11 @@ def restore_to_file(
     Raises Refused when something has that name.
     """
     begun = repository.clock.monotonic()
-    reader = repository.reader()
-    _require_all_chunks(reader, member)
+    reader, losses = _begin(repository, member, options)
     with blockio.new_file(str(path), member.size) as target:
-        written, _ = _write(reader, target, member, fresh_tasks(reader, member), options, progress)
+        written, _ = _write(reader, target, member, fresh_tasks(reader, member), options, losses, progress)
     seconds = repository.clock.monotonic() - begun
-    return _report(manifest, member, str(path), None, written, 0, seconds, Outcome.CREATED)
+    return _report(manifest, member, str(path), None, written, 0, seconds, Outcome.CREATED, losses)
 
 
 def restore_to_stream(
@@ -227,8 +268,8 @@ def restore_to_stream(
 ) -> RestoreReport:
     """Give the member's bytes to `write` in order, zeros included. Memory: one region of 64 MiB."""
     begun = repository.clock.monotonic()
-    reader, codec = repository.reader(), Codec()
-    _require_all_chunks(reader, member)
+    reader, losses = _begin(repository, member, options)
+    codec = Codec()
     buffer = bytearray(min(REGION, region_blocks(member.size, 0) * BLOCK))
     view = memoryview(buffer)
     zeros = memoryview(bytes(_STREAM_STEP))
@@ -240,20 +281,26 @@ def restore_to_stream(
                 for at in range(0, length, _STREAM_STEP):
                     write(zeros[: min(_STREAM_STEP, length - at)])
             else:
-                _fill(view, reader.region(reference, number, member.size), reader, codec)
+                entries = reader.region(reference, number, member.size)
+                for lost, error in _fill(view, entries, reader, codec):
+                    _lose(extent_of(number, lost, member.size), error, losses)
                 write(view[:length])
             progress.advance(length)
     finally:
         progress.end()
     seconds = repository.clock.monotonic() - begun
-    return _report(manifest, member, "-", None, member.size, 0, seconds, Outcome.CREATED)
+    return _report(manifest, member, "-", None, member.size, 0, seconds, Outcome.CREATED, losses)
 
 
-def _fill(view: memoryview, entries: Sequence[Entry], reader: Reader, codec: Codec) -> None:
+def _fill(view: memoryview, entries: Sequence[Entry], reader: Reader, codec: Codec) -> Iterator[tuple[Entry, Missing]]:
+    """Put a region into the view, and give what cannot be had, which is zeros there."""
     for entry in entries:
         if entry.is_hole:
             view[entry.start * BLOCK : (entry.start + entry.blocks) * BLOCK] = bytes(entry.blocks * BLOCK)
-    for entry, body in reader.chunks((e for e in entries if not e.is_hole), codec):
+    for entry, body in reader.tries((e for e in entries if not e.is_hole), codec):
+        if isinstance(body, Missing):
+            yield entry, body
+            body = bytes(entry.blocks * BLOCK)
         view[entry.start * BLOCK : (entry.start + entry.blocks) * BLOCK] = body
 
 
@@ -266,7 +313,9 @@ def _report(
     discarded: int,
     seconds: float,
     outcome: Outcome,
+    losses: Iterable[Extent] | None,
 ) -> RestoreReport:
+    lost = tuple(normalise(losses or ()))
     if written + discarded == 0 and outcome is Outcome.CHANGED:
         outcome = Outcome.UNCHANGED
     return RestoreReport(
@@ -281,4 +330,6 @@ def _report(
         discarded=discarded,
         seconds=seconds,
         outcome=outcome,
+        lost=total(lost),
+        losses=lost,
     )

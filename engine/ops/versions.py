@@ -1,6 +1,6 @@
 """Versions in a repository, looked at without a pool: what differs between two of them, and whether one can be read in whole."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -11,7 +11,7 @@ from engine.extent import Extent, normalise, total
 from engine.ops.difference import difference_tasks, extent_of, fresh_tasks
 from engine.progress import Progress
 from engine.repo.manifest import Manifest, Member
-from engine.repo.map import REGION, Entry, page_count, page_regions, region_count
+from engine.repo.map import REGION, page_count, page_regions, region_count
 from engine.repo.reader import Missing, Reader
 from engine.repo.repository import Repository
 
@@ -94,8 +94,8 @@ def verify(
     try:
         for member in manifest.members:
             maps, numbers = _readable_regions(reader, member)
-            crew = [_Verifier(reader, member, progress) for _ in range(workers)]
-            employ(crew, numbers)
+            crew = [_Verifier(reader, member, progress) for _ in range(max(1, workers))]
+            employ(crew, numbers, inline=workers == 0)
             lost = normalise([*maps, *(extent for worker in crew for extent in worker.lost)])
             chunks += sum(worker.chunks for worker in crew)
             verified += sum(worker.verified for worker in crew)
@@ -150,24 +150,17 @@ class _Verifier:
             start = number * REGION
             self.lost.append(Extent(start, min(REGION, size - start)))
             return
-        try:
-            self._count(number, [entry for entry, _ in self._reader.chunks(entries, self._codec)])
-        except Missing:  # one of them: which, shows when each is read alone
-            for entry in entries:
-                self._read_alone(number, entry)
+        for entry, body in self._reader.tries(entries, self._codec):
+            extent = extent_of(number, entry, size)
+            if isinstance(body, Missing):
+                self.lost.append(extent)
+            else:
+                self._count(extent)
 
-    def _read_alone(self, number: int, entry: Entry) -> None:
-        try:
-            for one, _ in self._reader.chunks([entry], self._codec):
-                self._count(number, [one])
-        except Missing:
-            self.lost.append(extent_of(number, entry, self._member.size))
-
-    def _count(self, number: int, entries: Sequence[Entry]) -> None:
-        read = sum(extent_of(number, entry, self._member.size).length for entry in entries)
-        self.chunks += len(entries)
-        self.verified += read
-        self._progress.advance(read)
+    def _count(self, extent: Extent) -> None:
+        self.chunks += 1
+        self.verified += extent.length
+        self._progress.advance(extent.length)
 
     def finish(self) -> None:
         """Nothing is left to do."""

@@ -12,6 +12,7 @@ from typing import Final
 
 from engine.errors import Refused
 from engine.policy.duration import Duration
+from engine.policy.period import day, hour, month, week, year
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,11 +149,11 @@ def _by_time(counted: Sequence[Candidate], rules: Rules, zone: tzinfo) -> Iterat
     """Of versions that come newest first, those that the rules by number and age keep."""
     yield from ((candidate, Reason(Rule.LAST)) for candidate in counted[: rules.last])
     periods: tuple[tuple[Rule, int, Callable[[datetime], str]], ...] = (
-        (Rule.HOURLY, rules.hourly, _hour),
-        (Rule.DAILY, rules.daily, _day),
-        (Rule.WEEKLY, rules.weekly, _week),
-        (Rule.MONTHLY, rules.monthly, _month),
-        (Rule.YEARLY, rules.yearly, _year),
+        (Rule.HOURLY, rules.hourly, hour),
+        (Rule.DAILY, rules.daily, day),
+        (Rule.WEEKLY, rules.weekly, week),
+        (Rule.MONTHLY, rules.monthly, month),
+        (Rule.YEARLY, rules.yearly, year),
     )
     for rule, count, period_of in periods:
         yield from _newest_of_each(counted, rule, count, period_of, zone)
@@ -174,27 +175,6 @@ def _newest_of_each(
         if period not in seen:
             seen.add(period)
             yield candidate, Reason(rule, period)
-
-
-def _hour(local: datetime) -> str:
-    return local.isoformat(timespec="hours")  # with its offset, which tells apart the two hours of a clock change
-
-
-def _day(local: datetime) -> str:
-    return local.date().isoformat()
-
-
-def _week(local: datetime) -> str:
-    year, week, _ = local.isocalendar()
-    return f"{year:04}-W{week:02}"
-
-
-def _month(local: datetime) -> str:
-    return f"{local.year:04}-{local.month:02}"
-
-
-def _year(local: datetime) -> str:
-    return f"{local.year:04}"
 
 
 def _by_tag(candidates: Iterable[Candidate], rules: Rules) -> Iterator[tuple[Candidate, Reason]]:

@@ -1,301 +1,242 @@
 """Check a repository: is everything there that its versions need, and is it what was written?
 
-Findings name the blob, what is wrong with it, and which versions are hurt, down to the extents of their volumes.
-The order is the reverse of writing (manifests, then maps, then packs), so that a push that commits meanwhile is no finding.
+Findings name the blob, what is wrong with it, and which versions are hurt, down to the extents of their volumes. What is left
+over from pushes and collections that died is noted, and is no damage.
 """
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import Enum
+from typing import Final
 
-from blake3 import blake3
-
-from engine.chunk.identity import chunk_id
-from engine.crew import employ
-from engine.errors import Damaged
-from engine.extent import Extent, normalise
+from engine.errors import Damaged, Refused
 from engine.progress import Progress
-from engine.repo.document import expand_frame
-from engine.repo.manifest import Manifest, Member
-from engine.repo.map import BLOCK, CHUNK_LIMIT, PAGE, REFERENCE, REGION, ZEROS, page_count
-from engine.repo.naming import ObjectName
-from engine.repo.pack import PackKind, PackName, Record, read_directory
-from engine.repo.reader import Missing, Reader
-from engine.repo.repository import Repository
-from engine.repo.seal import NONCE
-from engine.repo.segment import PackFacts
+from engine.repo.condemnation import GC_PREFIX, S0_PREFIX, given_up, open_awaited
+from engine.repo.diagnosis import Contents, Diagnosis, Hurt, depths, diagnose, portion_to_read
+from engine.repo.examine import Depth, Fault, Problem
+from engine.repo.hurt import HURT_PREFIX, hurt_versions, losses_of
+from engine.repo.keyblob import KEYS_PREFIX, parse_key
+from engine.repo.manifest import Manifest
+from engine.repo.pack import PackName
+from engine.repo.repository import Repository, Survey
+from engine.repo.sample import Sample
+from engine.repo.session import LEASE_SECONDS, open_record, session_of
 from engine.repo.tags import all_tags
-from engine.store.base import NoSuchBlob
+from engine.store.base import Blob, NoSuchBlob
 
-
-@dataclass(frozen=True, slots=True)
-class Hurt:
-    """A member of a version that cannot be restored in whole, and which of its extents are lost."""
-
-    object: ObjectName
-    version: str
-    member: str
-    extents: tuple[Extent, ...]
+DEFAULT_WORKERS: Final = min(os.cpu_count() or 1, 4)
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing wrong. `blob` is the store's key, or names a chunk that is nowhere."""
+    """One thing wrong with the blob of that key, by a word for scripts and a sentence for people; and what it costs."""
 
     blob: str
+    code: Fault
     problem: str
     hurt: tuple[Hurt, ...]
 
 
+class Leftover(Enum):
+    """What dead or unfinished work leaves behind."""
+
+    SESSION = "open session"
+    RECORD = "record of an ended session"
+    CONDEMNED = "condemned pack"
+    ORPHAN = "orphan pack"
+    MARK = "outdated mark"
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """One thing left over. It does no harm; `remark` says what becomes of it."""
+
+    blob: str
+    leftover: Leftover
+    remark: str
+
+
 @dataclass(frozen=True, slots=True)
 class CheckReport:
-    """What was looked at (counts, and bytes read from packs), and what was found."""
+    """What was looked at (counts, and bytes read from packs), and what was found.
+
+    `part` is the part of the packs that was read: as 7/23, 1/1 for all, None for none.
+    """
 
     versions: int
     packs: int
     chunks: int
+    packs_read: int
     bytes_read: int
+    part: str | None
     findings: tuple[Finding, ...]
+    notes: tuple[Note, ...]
 
 
 def check(
-    repository: Repository, *, read_data: bool, progress: Progress, workers: int = min(os.cpu_count() or 1, 4)
+    repository: Repository, *, read_data: Sample | bool, progress: Progress, workers: int = DEFAULT_WORKERS
 ) -> CheckReport:
-    """Look at every version, its tags, every map, pack and segment; with `read_data` at every byte of every pack too.
+    """Look at every version, its tags, every map, pack and segment; with `read_data` at every byte of a sample of the packs
+    too, or of all.
 
-    Memory: with `read_data`, a pack for each worker.
+    Nothing is written. Memory: 60 bytes for each chunk of the repository; with `read_data`, a pack for each worker.
+    With 0 workers the calling thread does it all.
     """
     survey = repository.survey()
-    examined = _Examined()
-    for version, error in survey.damaged.items():
-        examined.problems[f"versions/{version}"] = error.message
-    _check_tags(repository, survey.manifests, examined)
-    facts = _check_segments(repository, examined)
-    sizes = repository.pack_sizes()
-    progress.begin("checking", sum(sizes.values()) if read_data else None)
-    try:
-        _check_packs(repository, sizes, facts, examined, progress, read_data=read_data, workers=workers)
-    finally:
-        progress.end()
-    walk = _Walk(repository, examined)
-    for manifest in survey.manifests:
-        walk.version(manifest)
+    problems = damaged_blobs(repository, survey)
+    portion = portion_to_read(repository, read_data)
+    diagnosis = diagnose(repository, survey.manifests, depths(portion, Depth.FACTS), progress, workers)
+    problems.update(diagnosis.examined.problems)
+    problems.update(_check_contents(diagnosis))
     return CheckReport(
         versions=len(survey.manifests),
-        packs=len(sizes),
-        chunks=len(examined.good),
-        bytes_read=examined.bytes_read,
-        findings=tuple(_findings(examined, walk.hurt)),
+        packs=len(diagnosis.contents.sizes),
+        chunks=diagnosis.contents.index.distinct,
+        packs_read=len(diagnosis.examined.read),
+        bytes_read=diagnosis.examined.bytes_read,
+        part=None if portion is None else str(portion),
+        findings=tuple(findings_of(diagnosis, problems)),
+        notes=tuple(_leftovers(repository, diagnosis)),
     )
 
 
-@dataclass(slots=True)
-class _Examined:
-    """What the packs were found to hold."""
-
-    problems: dict[str, str] = field(default_factory=dict)  # by blob
-    good: set[bytes] = field(default_factory=set)  # references
-    bad: dict[bytes, str] = field(default_factory=dict)  # reference -> the blob that should hold it
-    bytes_read: int = 0
-
-    def lose(self, stated: PackFacts | None, blob: str) -> None:
-        """What should be in the blob is not to be had from it."""
-        if stated is not None:
-            self.bad.update((record.chunk, blob) for record in stated.records())
-
-    def include(self, other: "_Examined") -> None:
-        """Add what another worker found; no two look at the same pack."""
-        self.problems.update(other.problems)
-        self.good.update(other.good)
-        self.bad.update(other.bad)
-        self.bytes_read += other.bytes_read
+def damaged_blobs(repository: Repository, survey: Survey) -> dict[str, Problem]:
+    """What is wrong with the blobs that are neither packs nor about packs."""
+    hint = "`rokctl version forget --damaged` lets it go"
+    problems = {
+        f"versions/{version}": Problem(Fault.MANIFEST, f"{error.message}; {hint}")
+        for version, error in survey.damaged.items()
+    }
+    for found in (
+        _check_tags(repository, survey.manifests),
+        _check_keys(repository),
+        _check_sessions(repository),
+        _check_awaited(repository),
+        _check_marks(repository),
+    ):
+        problems.update(found)
+    return problems
 
 
-def _check_tags(repository: Repository, manifests: Iterable[Manifest], examined: _Examined) -> None:
+def findings_of(diagnosis: Diagnosis, problems: dict[str, Problem]) -> Iterator[Finding]:
+    """What is wrong, blob by blob."""
+    given = {pack.key for pack in given_up(diagnosis.contents.condemned)}
+    for blob in sorted({*problems, *diagnosis.losses}):
+        problem = problems.get(blob)
+        if problem is None and blob in diagnosis.unattributed:
+            count = diagnosis.unattributed[blob]
+            problem = Problem(Fault.CHUNK, f"{count} of the chunks and maps that it needs are in no pack")
+        elif problem is None and blob in given:
+            problem = Problem(Fault.PACK, "it was given up as damaged, and versions need what could not be read in it")
+        elif problem is None:
+            problem = Problem(Fault.PACK, "it is gone, and versions need it")
+        yield Finding(blob, problem.fault, problem.text, tuple(diagnosis.losses.get(blob, ())))
+
+
+def _check_tags(repository: Repository, manifests: Iterable[Manifest]) -> Iterator[tuple[str, Problem]]:
     for version, tags in all_tags(repository, (manifest.version for manifest in manifests)).items():
         if isinstance(tags, Damaged):
-            examined.problems[f"tags/{version}"] = f"{tags.message}; {tags.hint}"
+            yield f"tags/{version}", Problem(Fault.TAGS, f"{tags.message}; {tags.hint}")
 
 
-def _check_segments(repository: Repository, examined: _Examined) -> dict[PackName, PackFacts]:
-    facts: dict[PackName, PackFacts] = {}
-    for name, stated in repository.index_segments():
+def _check_keys(repository: Repository) -> Iterator[tuple[str, Problem]]:
+    def read(blob: Blob) -> None:
+        name = blob.key.removeprefix(KEYS_PREFIX)
+        with suppress(Refused):  # of a newer program, which can read it
+            parse_key(name, repository.store.get(blob.key)).label(repository.keyring)
+
+    yield from _unreadable(repository, KEYS_PREFIX, Fault.KEY, read)
+
+
+def _check_sessions(repository: Repository) -> Iterator[tuple[str, Problem]]:
+    def read(blob: Blob) -> None:
+        if session_of(blob.key) is not None:
+            open_record(blob.key.removeprefix("pending/"), repository.store.get(blob.key), repository.keyring)
+
+    yield from _unreadable(repository, "pending/", Fault.SESSION, read)
+
+
+def _check_awaited(repository: Repository) -> Iterator[tuple[str, Problem]]:
+    def read(blob: Blob) -> None:
+        open_awaited(blob.key.removeprefix(S0_PREFIX), repository.store.get(blob.key), repository.keyring)
+
+    yield from _unreadable(repository, S0_PREFIX, Fault.CONDEMNATION, read)
+
+
+def _check_marks(repository: Repository) -> Iterator[tuple[str, Problem]]:
+    def read(blob: Blob) -> None:
+        losses_of(repository, blob.key.removeprefix(HURT_PREFIX))
+
+    yield from _unreadable(repository, HURT_PREFIX, Fault.MARK, read)
+
+
+def _unreadable(
+    repository: Repository, prefix: str, fault: Fault, read: Callable[[Blob], None]
+) -> Iterator[tuple[str, Problem]]:
+    def problem_of(blob: Blob) -> Problem | None:
+        try:
+            read(blob)
+        except NoSuchBlob:
+            return None  # removed since it was listed
+        except Damaged as error:
+            return Problem(fault, "; ".join(filter(None, (error.message, error.hint))))
+        return None
+
+    blobs = list(repository.store.list(prefix))
+    for blob, problem in zip(blobs, repository.concurrently(problem_of, blobs), strict=True):
+        if problem is not None:
+            yield blob.key, problem
+
+
+def _check_contents(diagnosis: Diagnosis) -> Iterator[tuple[str, Problem]]:
+    contents = diagnosis.contents
+    for name, stated in contents.segments.items():
         if stated is None:
-            examined.problems[f"index/{name}"] = (
-                "the segment is damaged; the next push of any volume states its facts anew"
+            yield (
+                f"index/{name}",
+                Problem(Fault.SEGMENT, "the segment is damaged; `rokctl repo repair` makes it anew from the packs"),
             )
-            continue
-        facts.update((pack.name, pack) for pack in stated)
-    return facts
+    for name, packs in contents.false_statements(diagnosis.examined).items():
+        listed = ", ".join(map(str, packs[:3])) + (f" and {len(packs) - 3} more" if len(packs) > 3 else "")
+        text = f"it states of {listed} what their own directories do not; `rokctl repo repair --from-packs` corrects it"
+        yield f"index/{name}", Problem(Fault.FACTS, text)
+    for name, error in contents.unreadable_condemnations.items():
+        yield (
+            f"{GC_PREFIX}{name}",
+            Problem(Fault.CONDEMNATION, f"{error.message}; until it is mended nothing can be pushed"),
+        )
 
 
-def _check_packs(
-    repository: Repository,
-    sizes: Mapping[PackName, int],
-    facts: Mapping[PackName, PackFacts],
-    examined: _Examined,
-    progress: Progress,
-    *,
-    read_data: bool,
-    workers: int,
-) -> None:
-    crew = [_Examiner(repository, facts, progress, read_data=read_data) for _ in range(workers)]
-    employ(crew, sizes.items())
-    for worker in crew:
-        examined.include(worker.found)
-    for name, stated in facts.items():
-        if name not in sizes:
-            # A dangling fact is no damage by itself (I6): only if a version needs what was there.
-            examined.lose(stated, name.key)
+def _leftovers(repository: Repository, diagnosis: Diagnosis) -> Iterator[Note]:
+    contents = diagnosis.contents
+    versions = {blob.key.removeprefix("versions/") for blob in repository.store.list("versions/")}
+    newest: dict[str, Blob] = {}
+    for blob in repository.store.list("pending/"):
+        session = session_of(blob.key)
+        if session in versions:
+            yield Note(blob.key, Leftover.RECORD, "a collection removes it")
+        elif session is not None:
+            newest[session] = max(newest.get(session, blob), blob, key=lambda one: one.modified)
+    silent = repository.store.now() - timedelta(seconds=LEASE_SECONDS)
+    for session, blob in sorted(newest.items()):
+        if blob.modified < silent:
+            yield Note(f"pending/{session}", Leftover.SESSION, "nobody ended it; a collection gives it up for dead")
+    for pack in sorted({pack for record in contents.condemned for pack in record.packs}):
+        if pack in contents.sizes:
+            yield Note(pack.key, Leftover.CONDEMNED, "a collection removes it")
+    for pack in sorted(_orphans(repository, contents) - given_up(contents.condemned)):
+        if pack.owner not in newest:
+            yield Note(pack.key, Leftover.ORPHAN, "no segment states it; its own directory is read each time")
+    hurt = {hurt.version for hurt in diagnosis.hurt}
+    for version in sorted(hurt_versions(repository) - hurt):
+        yield Note(f"{HURT_PREFIX}{version}", Leftover.MARK, "the version lacks nothing; `rokctl repo repair` lifts it")
 
 
-class _Examiner:
-    """One worker: looks at packs, and notes what it finds."""
-
-    def __init__(
-        self, repository: Repository, facts: Mapping[PackName, PackFacts], progress: Progress, *, read_data: bool
-    ) -> None:
-        self._store, self._keyring = repository.store, repository.keyring
-        self._facts, self._progress, self._read_data = facts, progress, read_data
-        self.found = _Examined()
-
-    def do(self, task: tuple[PackName, int]) -> None:
-        name, size = task
-        stated = self._facts.get(name)
-        if self._read_data:
-            self._check_data(name, stated)
-            self._progress.advance(size)
-        elif stated is not None and stated.size == size:
-            self.found.good.update(record.chunk for record in stated.records())
-        else:
-            self._check_directory(name, size, stated)
-
-    def finish(self) -> None:
-        pass
-
-    def _check_directory(self, name: PackName, size: int, stated: PackFacts | None) -> None:
-        def read(offset: int, length: int) -> bytes:
-            return self._store.get_range(name.key, offset, length)
-
-        try:
-            directory = read_directory(name, size, read, self._keyring)
-        except NoSuchBlob:
-            return  # a collector has removed it since it was listed
-        except Damaged as error:
-            self.found.problems[name.key] = error.message
-            self.found.lose(stated, name.key)
-            return
-        self.found.good.update(record.chunk[:REFERENCE] for record in directory.records)
-
-    def _check_data(self, name: PackName, stated: PackFacts | None) -> None:
-        try:
-            blob = memoryview(self._store.get(name.key))
-        except NoSuchBlob:
-            return  # a collector has removed it since it was listed
-        self.found.bytes_read += len(blob)
-        try:
-            directory = read_directory(name, len(blob), lambda o, n: blob[o : o + n], self._keyring)
-        except Damaged as error:
-            self.found.problems[name.key] = error.message
-            if stated is None or stated.size != len(blob):
-                self.found.lose(stated, name.key)
-                return
-            # The records may be good even where the directory is not: a segment says where they are.
-            self._check_records(name, stated.kind, stated.records(), blob)
-        else:
-            self._check_records(name, directory.kind, directory.records, blob)
-
-    def _check_records(self, name: PackName, kind: PackKind, records: Iterable[Record], blob: memoryview) -> None:
-        cipher = self._keyring.cipher("pack", str(name))
-        key = self._keyring.subkey("chunk id" if kind is PackKind.CHUNKS else "map id")
-        damaged = 0
-        for record in records:
-            prefix = record.chunk[:REFERENCE]
-            try:
-                payload = cipher.open(record.chunk[:NONCE], blob[record.offset : record.offset + record.length])
-                if kind is PackKind.CHUNKS:
-                    identity = chunk_id(key, payload if record.raw else expand_frame(payload, CHUNK_LIMIT))
-                else:
-                    identity = blake3(payload, key=key).digest()
-                if identity[: len(record.chunk)] != record.chunk:
-                    raise Damaged("its content is not what its id says")
-            except Damaged:
-                damaged += 1
-                self.found.bad[prefix] = name.key
-                continue
-            self.found.good.add(prefix)
-        if damaged:
-            text = f"{damaged} of its records are damaged"
-            self.found.problems[name.key] = "; ".join(filter(None, (self.found.problems.get(name.key), text)))
-
-
-class _Walk:
-    """Goes through the maps of the versions, and notes what they need and nothing gives."""
-
-    def __init__(self, repository: Repository, examined: _Examined) -> None:
-        self._examined = examined
-        self._reader: Reader = repository.reader()
-        self._sound: set[bytes] = set()  # region maps all of whose chunks are good: most versions share most of theirs
-        self.hurt: dict[str, list[tuple[Manifest, Member, Extent]]] = {}  # by blob
-
-    def version(self, manifest: Manifest) -> None:
-        for member in manifest.members:
-            self._member(manifest, member)
-
-    def _member(self, manifest: Manifest, member: Member) -> None:
-        if member.root == ZEROS:
-            return
-        try:
-            pages = self._reader.pages(member.root, member.size)
-        except Missing:
-            self._note(manifest, member, member.root, Extent(0, member.size))
-            return
-        assert len(pages) == page_count(member.size)
-        for number, page in enumerate(pages):
-            if page == ZEROS:
-                continue
-            try:
-                regions = self._reader.regions(page, number, member.size)
-            except Missing:
-                start = number * PAGE
-                self._note(manifest, member, page, Extent(start, min(PAGE, member.size - start)))
-                continue
-            for offset, reference in enumerate(regions):
-                self._region(manifest, member, number * (PAGE // REGION) + offset, reference)
-
-    def _region(self, manifest: Manifest, member: Member, number: int, reference: bytes) -> None:
-        if reference == ZEROS or reference in self._sound:
-            return
-        start = number * REGION
-        try:
-            entries = self._reader.region(reference, number, member.size)
-        except Missing:
-            self._note(manifest, member, reference, Extent(start, min(REGION, member.size - start)))
-            return
-        sound = True
-        for entry in entries:
-            if not entry.is_hole and entry.chunk not in self._examined.good:
-                sound = False
-                first = start + entry.start * BLOCK
-                length = min(entry.blocks * BLOCK, member.size - first)
-                self._note(manifest, member, entry.chunk, Extent(first, length))
-        if sound:
-            self._sound.add(reference)
-
-    def _note(self, manifest: Manifest, member: Member, reference: bytes, extent: Extent) -> None:
-        blob = self._examined.bad.get(reference, f"chunk {reference.hex()}")
-        self.hurt.setdefault(blob, []).append((manifest, member, extent))
-
-
-def _findings(examined: _Examined, hurt: Mapping[str, list[tuple[Manifest, Member, Extent]]]) -> Iterator[Finding]:
-    for blob in sorted({*examined.problems, *hurt}):
-        lost = "no pack holds it" if blob.startswith("chunk ") else "it is gone, and versions need it"
-        yield Finding(blob, examined.problems.get(blob, lost), tuple(_hurt(hurt.get(blob, ()))))
-
-
-def _hurt(notes: Iterable[tuple[Manifest, Member, Extent]]) -> Iterator[Hurt]:
-    by_member: dict[tuple[str, str], tuple[Manifest, list[Extent]]] = {}
-    for manifest, member, extent in notes:
-        by_member.setdefault((manifest.version, member.name), (manifest, []))[1].append(extent)
-    for (version, name), (manifest, extents) in by_member.items():
-        yield Hurt(manifest.object, version, name, tuple(normalise(extents)))
+def _orphans(repository: Repository, contents: Contents) -> set[PackName]:
+    """Packs that no segment states; looked at twice where there are any, since segments are joined meanwhile."""
+    stated = {facts.name for known in contents.segments.values() for facts in known or ()}
+    orphans = contents.sizes.keys() - stated
+    return orphans - {facts.name for facts in repository.index_facts()} if orphans else set()

@@ -1,6 +1,7 @@
 """The descriptor of a repository: what it is (rok-repository(5), THE DESCRIPTOR)."""
 
 import hmac
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -8,20 +9,30 @@ from typing import Any, Final
 
 from blake3 import blake3
 
-from engine.errors import Damaged, Refused
+from engine.errors import Damaged, NotFound, Refused
 from engine.repo.document import canonical, parse_object
 from engine.repo.map import BLOCK, REGION
 from engine.repo.seal import Keyring
+from engine.store.base import NoSuchBlob, Store
 from engine.units import KIB
 
 DESCRIPTOR_KEY: Final = "repository"
 FORMAT: Final = 1
+REBUILD_HINT: Final = (
+    "nothing else was looked at; put the blob 'repository' back from a copy of the store, or, if the repository is "
+    "encrypted, rebuild it with `rokctl repo repair --from-paper FILE`, by the page that `rokctl repo key export` printed"
+)
 
 _PROGRAM: Final = "rokctl"
 _ENCRYPTIONS: Final = ("aes-256-gcm", "none")
 _CHUNKING: Final = {"rule": "g3", "block": BLOCK, "region": REGION}
 _SIZE_LIMIT: Final = 64 * KIB
 _MASTER: Final = 32
+_VERSION_KEY: Final = re.compile("versions/[0-9a-f]{32}")
+
+
+class NotOurs(Refused):
+    """What is stored is no descriptor of this program."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,13 +63,13 @@ def make_descriptor(repository_id: str, created: datetime, keyring: Keyring) -> 
 
 
 def parse_descriptor(blob: bytes, url: str) -> Descriptor:
-    """Read the blob `repository`. Raises Refused when it is of another program or a newer format, Damaged when it is broken."""
+    """Read the blob `repository`. Raises NotOurs when it is of another program, Refused when of a newer format, Damaged."""
     try:
         document = parse_object(blob, "the descriptor") if len(blob) <= _SIZE_LIMIT else {}
     except Damaged:
         document = {}
     if document.get("program") != _PROGRAM:
-        raise Refused(f"what is stored at {url} is not a rokctl repository", hint="check the URL; nothing was changed")
+        raise NotOurs(f"what is stored at {url} is not a rokctl repository", hint="check the URL; nothing was changed")
     number = document.get("format")
     if not isinstance(number, int) or number > FORMAT:
         raise Refused(
@@ -67,13 +78,34 @@ def parse_descriptor(blob: bytes, url: str) -> Descriptor:
         )
     encryption, chunking = document.get("encryption"), document.get("chunking")
     if encryption not in _ENCRYPTIONS or chunking != _CHUNKING:
-        raise Damaged(f"the descriptor of {url} asks for encryption {encryption!r} and chunking {chunking!r}")
+        raise Damaged(
+            f"the descriptor of {url} asks for encryption {encryption!r} and chunking {chunking!r}", hint=REBUILD_HINT
+        )
     try:
         created = datetime.fromisoformat(document["created"])
         repository_id = bytes.fromhex(document["id"]).hex()
     except (KeyError, TypeError, ValueError):
-        raise Damaged(f"the descriptor of {url} lacks its id or time of creation") from None
+        raise Damaged(f"the descriptor of {url} lacks its id or time of creation", hint=REBUILD_HINT) from None
     return Descriptor(repository_id, number, created, encryption == _ENCRYPTIONS[0], document)
+
+
+def read_descriptor(store: Store) -> Descriptor:
+    """What kind of repository is there. Raises NotFound, Refused; Damaged where a repository has lost its descriptor."""
+    try:
+        return parse_descriptor(store.get(DESCRIPTOR_KEY), store.url)
+    except NoSuchBlob:
+        if not _holds_versions(store):
+            raise NotFound(f"there is no repository at {store.url}", hint="make one with `rokctl repo init`") from None
+        raise Damaged(f"the descriptor of the repository at {store.url} is gone", hint=REBUILD_HINT) from None
+    except NotOurs:
+        if not _holds_versions(store):
+            raise
+        raise Damaged(f"the descriptor of the repository at {store.url} is damaged", hint=REBUILD_HINT) from None
+
+
+def _holds_versions(store: Store) -> bool:
+    """Is there what only our repositories have?"""
+    return any(_VERSION_KEY.fullmatch(blob.key) for blob in store.list("versions/"))
 
 
 def check_seal(descriptor: Descriptor, keyring: Keyring, url: str) -> None:
@@ -87,7 +119,7 @@ def check_seal(descriptor: Descriptor, keyring: Keyring, url: str) -> None:
     ):
         raise Damaged(
             f"the descriptor of {url} is not what was written when the repository was created",
-            hint="restore the blob 'repository' from a copy of the store",
+            hint=REBUILD_HINT,
         )
 
 

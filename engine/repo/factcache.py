@@ -1,9 +1,11 @@
 """The index segments that a node has read, as tables (see `cache` and `table`)."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
-from engine.repo.cache import CacheFolder, Fill, Layers, Part
+import numpy as np
+
+from engine.repo.cache import CacheFolder, Fill, Layers, Mask, Part
 from engine.repo.segment import PackFacts
 from engine.repo.table import Table, fold_tables, open_table, write_table
 
@@ -38,6 +40,34 @@ class FactCache:
     def _fills(self, segments: Iterable[tuple[str, Sequence[PackFacts] | None]]) -> Iterator[Fill]:
         for batch in _batches(segments):
             yield lambda file, batch=batch: write_table(file, self._repository, batch)  # type: ignore[misc] # mypy#15459
+
+
+def believable(parts: Iterable[Part[Table]], sizes: Mapping[str, int]) -> tuple[list[tuple[Table, Mask]], set[str]]:
+    """As of facts (`segment.believable`): which packs of the tables count, and the names of these packs.
+
+    That is what agrees with the sizes of the packs that are there, by name, and with every other statement.
+    """
+    found: list[tuple[Table, list[bool]]] = []
+    believed: dict[str, bytes] = {}
+    disputed: set[str] = set()
+    for part in parts:
+        table, rows = part.layer, part.layer.rows_by(part.chosen).tolist()
+        found.append((table, rows))
+        for row, (name, size, said) in enumerate(zip(table.packs, table.sizes, table.said, strict=True)):
+            if not rows[row]:
+                continue
+            if sizes.get(name) != size:
+                rows[row] = False
+            elif name not in believed:
+                believed[name] = said
+            else:
+                rows[row] = False  # it is stated twice, and one of the two suffices
+                if believed[name] != said:
+                    disputed.add(name)
+    if disputed:
+        for table, rows in found:
+            rows[:] = [counts and name not in disputed for counts, name in zip(rows, table.packs, strict=True)]
+    return [(table, np.array(rows, np.bool_)) for table, rows in found], believed.keys() - disputed
 
 
 def _batches(

@@ -1,17 +1,17 @@
-"""The index: where each chunk is, over all the packs that may be relied on; and which new chunks a session has taken on.
+"""The index: where each chunk is, over all packs; which of those stay; and which new chunks a session has taken on.
 
-It looks things up in tables, of whose packs not all count: some are condemned, gone, or stated twice. One object serves many
+It looks things up in tables, of whose packs not all count: some are gone, given up, or stated twice. One object serves many
 threads.
 """
 
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 
-from engine.repo.cache import Mask, Part
+from engine.repo.cache import Mask
 from engine.repo.keys import Longs, Positions, SortedKeys, Words, all_halves, halves, sorted_keys
 from engine.repo.pack import PackKind, PackName
 from engine.repo.segment import PackFacts
@@ -44,28 +44,29 @@ class Places:
 
 
 class Index:
-    """The facts of the given packs, which must all be packs that may be relied on; of each only one statement counts."""
+    """The facts of the given packs, which must all exist; of each only one statement counts.
 
-    def __init__(self, facts: Iterable[PackFacts] = ()) -> None:
+    What is in a pack of `condemned` may be read as long as it is there, but is no reason not to store it again.
+    """
+
+    def __init__(self, facts: Iterable[PackFacts] = (), condemned: Collection[PackName] = frozenset()) -> None:
         self._shards: list[_Shard] = []
         self._claims = _Claims()
-        self._packs = 0  # rows of all shards, those that do not count included
+        self._rows = 0  # of all shards, those that do not count included
+        self._condemned = condemned
         self._add_facts(list({pack.name: pack for pack in facts}.values()))
 
     @classmethod
-    def over(cls, parts: Iterable[Part[Table]], sizes: Mapping[str, int], facts: Sequence[PackFacts] = ()) -> "Index":
-        """The index of what parts of tables state of the packs in `sizes`, where the size is right; and of more facts, of
-        packs of which the tables state nothing.
-        """
-        index, counted = cls(), set[str]()
-        for part in parts:
-            table, rows = part.layer, part.layer.rows_by(part.chosen).tolist()
-            for row, (name, size) in enumerate(zip(table.packs, table.sizes, strict=True)):
-                if sizes.get(name) != size or name in counted:
-                    rows[row] = False
-                elif rows[row]:
-                    counted.add(name)
-            index._add(table, np.array(rows, dtype=np.bool_))
+    def over(
+        cls,
+        stated: Iterable[tuple[Table, Mask]],
+        facts: Sequence[PackFacts],
+        condemned: Collection[PackName] = frozenset(),
+    ) -> "Index":
+        """The index of those packs of tables that count, and of more facts, about packs that do not."""
+        index = cls((), condemned)
+        for table, counts in stated:
+            index._add(table, counts)
         index._add_facts(facts)
         return index
 
@@ -74,16 +75,31 @@ class Index:
             self._add(table_in_memory([("", facts)]), np.ones(len(facts), np.bool_))
 
     def _add(self, table: Table, counts: Mask) -> None:
-        self._shards.append(_Shard(table, counts, self._packs))
-        self._packs += len(counts)
+        self._shards.append(_Shard(table, counts, self._rows, self._condemned))
+        self._rows += len(counts)
+
+    @property
+    def packs(self) -> set[PackName]:
+        """The packs that it is of."""
+        return {shard.pack(row) for shard in self._shards for row in np.flatnonzero(shard.counts).tolist()}
 
     @property
     def chunks(self) -> int:
         """How many facts are about chunks of content, not maps."""
         return sum(shard.chunks for shard in self._shards)
 
+    @property
+    def distinct(self) -> int:
+        """How many chunks and maps are in some pack, each counted once."""
+        if not self._shards:
+            return 0
+        highs, lows = (np.concatenate(column) for column in zip(*(shard.keys() for shard in self._shards), strict=True))
+        order = np.lexsort((lows, highs))
+        highs, lows = highs[order], lows[order]
+        return len(highs) and 1 + int(np.count_nonzero((highs[1:] != highs[:-1]) | (lows[1:] != lows[:-1])))
+
     def find(self, prefix: bytes) -> Location | None:
-        """Where the chunk or map of this 16-byte prefix is; None when no pack holds it."""
+        """Where the chunk or map of this 16-byte prefix can be read; None when no pack holds it."""
         high, low = halves(prefix)
         for shard in self._shards:
             at = shard.find(high, low)
@@ -128,38 +144,57 @@ class Index:
         ]
 
     def claim(self, prefix: bytes) -> bool:
-        """True for the one caller who must store this chunk; False when it is stored, or someone else has claimed it."""
+        """True for the one caller who must store this chunk; False when it is stored to stay, or someone else has claimed it."""
         high, low = halves(prefix)
         for shard in self._shards:
-            if shard.find(high, low) >= 0:
+            if shard.stays(high, low):
                 return False
+        return self._claims.take(prefix)
+
+    def reclaim(self, prefix: bytes) -> bool:
+        """True for the one caller who must store this chunk again, although some pack should hold it."""
         return self._claims.take(prefix)
 
 
 class _Shard:
-    """A table, and which of its packs count; the index numbers them from `first`."""
+    """A table, and which of its packs count, and of those which stay; the index numbers them from `first`."""
 
-    def __init__(self, table: Table, counts: Mask, first: int) -> None:
-        self.table, self._counts, self.first = table, counts, first
-        self._all = bool(counts.all())
+    def __init__(self, table: Table, counts: Mask, first: int, condemned: Collection[PackName]) -> None:
+        self.table, self.counts, self.first = table, counts, first
         self._names: dict[int, PackName] = {}
+        self._stay = counts
+        if condemned:
+            names = {str(pack) for pack in condemned}
+            self._stay = counts & np.array([name not in names for name in table.packs], np.bool_)
+        self._all = bool(counts.all())
 
     @property
     def chunks(self) -> int:
-        return int(self.table.counts[self._counts & (self.table.kinds == PackKind.CHUNKS)].sum())
+        return int(self.table.counts[self.counts & (self.table.kinds == PackKind.CHUNKS)].sum())
+
+    def keys(self) -> tuple[Longs, Longs]:
+        """Those of all entries that count."""
+        keys = self.table.keys
+        if self._all:
+            return keys.highs, keys.lows
+        chosen = self.counts[self.table.rows_of(np.arange(len(keys)))]
+        return keys.highs[chosen], keys.lows[chosen]
+
+    def stays(self, high: int, low: int) -> bool:
+        return self._next(self.table.keys.find(high, low), self._stay) >= 0
 
     def find_all(self, high: int, low: int) -> Iterator[Location]:
         at = self.find(high, low)
         while at >= 0:
             yield self.location(at)
-            at = self._next_that_counts(self.table.keys.next(at))
+            at = self._next(self.table.keys.next(at), self.counts)
 
     def find(self, high: int, low: int) -> int:
-        at = self.table.keys.find(high, low)
-        return at if at < 0 or self._all else self._next_that_counts(at)
+        return self._next(self.table.keys.find(high, low), self.counts)
 
-    def _next_that_counts(self, at: int) -> int:
-        while at >= 0 and not self._counts[self.table.row(at)]:
+    def _next(self, at: int, chosen: Mask) -> int:
+        """From a position on, the first that is of a chosen pack; -1 when there is none."""
+        while at >= 0 and not chosen[self.table.row(at)]:
             at = self.table.keys.next(at)
         return at
 
@@ -170,7 +205,7 @@ class _Shard:
         at = self.table.keys.find_many(highs, lows)
         pending = np.flatnonzero(at >= 0)
         while len(pending) and not self._all:
-            pending = pending[~self._counts[self.table.rows_of(at[pending])]]
+            pending = pending[~self.counts[self.table.rows_of(at[pending])]]
             at[pending] = self.table.keys.next_many(at[pending])
             pending = pending[at[pending] >= 0]
         return at

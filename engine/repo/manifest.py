@@ -66,8 +66,16 @@ class Totals:
 
 
 @dataclass(frozen=True, slots=True)
+class VersionIdentity:
+    """A version, wherever copies of it stand: the id of the repository that it was pushed to, and its id there."""
+
+    repository: str
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
 class Manifest:
-    """One version: one volume, or a consistent group of them."""
+    """One version: one volume, or a consistent group of them. `copied_from` is None where it was pushed here."""
 
     version: str
     object: ObjectName
@@ -80,7 +88,12 @@ class Manifest:
     base: str | None
     members: tuple[Member, ...]
     totals: Totals
+    copied_from: VersionIdentity | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
+
+    def identity(self, repository: str) -> VersionIdentity:
+        """What it and its copies have in common; `repository` is the id of the one that this manifest stands in."""
+        return self.copied_from or VersionIdentity(repository, self.version)
 
     def member(self, name: str | None) -> Member:
         """The member of that name; without a name the only one. Raises Refused."""
@@ -115,9 +128,10 @@ def open_manifest(version: str, blob: Buffer, keyring: Keyring) -> Manifest:
 
 def to_document(manifest: Manifest) -> dict[str, Any]:
     """The JSON form."""
-    totals = manifest.totals
+    totals, source = manifest.totals, manifest.copied_from
     return {
         **manifest.extra,
+        **({"copied_from": {"repository": source.repository, "version": source.version}} if source else {}),
         "format": MANIFEST_FORMAT,
         "version": manifest.version,
         "bucket": manifest.object.bucket,
@@ -194,8 +208,17 @@ def from_document(document: Mapping[str, Any], what: str) -> Manifest:
             **{name: totals.count(name) for name in ("size", "data", "read", "stored", "chunks", "new_chunks")},
             seconds=totals.count("milliseconds") / 1000,
         ),
+        copied_from=_identity(fields, what),
         extra=fields.rest(),
     )
+
+
+def _identity(fields: Fields, what: str) -> VersionIdentity | None:
+    """Where the version was copied from; no other manifest has the field."""
+    if "copied_from" not in fields.rest():
+        return None
+    source = Fields(fields.take("copied_from", dict), what)
+    return VersionIdentity(source.take("repository", str), source.take("version", str))
 
 
 def _member(entry: object, what: str) -> Member:

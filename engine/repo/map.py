@@ -155,6 +155,41 @@ def _decode_references(magic: bytes, encoded: Buffer, count: int, what: str) -> 
     return references + [ZEROS] * (count - len(references))
 
 
+def references(encoded: Buffer) -> bytes:
+    """What any map names, joined, zeros left out: of a top its pages, of a page its regions, of a region its chunks.
+
+    Raises Damaged when it is no map.
+    """
+    view = memoryview(encoded)
+    magic = bytes(view[:4])
+    if magic == _REGION_MAGIC and len(view) >= 8:
+        start = 8 + 2 * int.from_bytes(view[4:8], "little")
+    elif magic in (_PAGE_MAGIC, _TOP_MAGIC):
+        start = 4
+    else:
+        raise Damaged("a map does not start with its magic")
+    body = bytes(view[start:])
+    if len(view) < start or len(body) % REFERENCE:
+        raise Damaged("a map is cut short")
+    if ZEROS not in body:
+        return body
+    return b"".join(
+        body[at : at + REFERENCE] for at in range(0, len(body), REFERENCE) if body[at] or any(body[at : at + REFERENCE])
+    )
+
+
+def region_chunks(encoded: Buffer) -> tuple[bytes, Lengths]:
+    """The chunks that a region map names, joined, and the length of each in blocks; zeros left out. Raises Damaged."""
+    chunks, view = references(encoded), memoryview(encoded)
+    if bytes(view[:4]) != _REGION_MAGIC:
+        raise Damaged("a region map does not start with its magic")
+    lengths: Lengths = np.frombuffer(view[8 : 8 + 2 * int.from_bytes(view[4:8], "little")], dtype="<u2")
+    lengths = lengths[lengths & _HOLE_BIT == 0]
+    if len(chunks) != REFERENCE * len(lengths):
+        raise Damaged("a region map names more or fewer chunks than it has entries for")
+    return chunks, lengths
+
+
 def region_count(size: int) -> int:
     """How many regions a volume of `size` bytes has."""
     return -(-size // REGION)

@@ -24,7 +24,7 @@ ChunkId = NewType("ChunkId", bytes)
 _MAGIC: Final = b"ROKPACK\x01"
 _TAIL_MAGIC: Final = b"ROKTAIL\x01"
 _HEADER: Final = struct.Struct("<8sB3x16sI")
-_TRAILER: Final = struct.Struct("<8sI4x")
+_TRAILER: Final = struct.Struct("<8sII")
 _PER_ENTRY: Final = ID + 4 + 2
 
 
@@ -139,7 +139,7 @@ class PackBuilder:
         end = self._end
         self._view[end : end + len(box)] = box
         end += len(box)
-        self._view[end : end + TRAILER] = _TRAILER.pack(_TAIL_MAGIC, len(box))
+        self._view[end : end + TRAILER] = _TRAILER.pack(_TAIL_MAGIC, len(box), 0)
         return self._view[: end + TRAILER]
 
 
@@ -152,8 +152,8 @@ def read_directory(name: PackName, size: int, read: Callable[[int, int], Buffer]
     tail = memoryview(read(size - tail_length, tail_length))
     if len(tail) != tail_length:
         raise Damaged(f"{what} is cut short")
-    magic, box_length = _TRAILER.unpack(tail[-TRAILER:])
-    if magic != _TAIL_MAGIC or not BOX_MINIMUM <= box_length <= size - HEADER - TRAILER:
+    magic, box_length, zero = _TRAILER.unpack(tail[-TRAILER:])
+    if magic != _TAIL_MAGIC or zero or not BOX_MINIMUM <= box_length <= size - HEADER - TRAILER:
         raise Damaged(f"{what} does not end as a pack does")
     box_start = size - TRAILER - box_length
     if box_start >= size - tail_length:

@@ -1,11 +1,14 @@
 """Reading a repository: from a version's root to verified chunks.
 
-Nothing leaves here that was not compared with its id.
+Nothing leaves here that was not compared with its id. Collections move chunks to other packs meanwhile: when one is not where
+the index says, the index is read anew.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final
+from functools import partial
+from typing import Final, TypeVar
 
 from blake3 import blake3
 
@@ -35,9 +38,17 @@ SPAN_LIMIT: Final = 4 * MIB
 SPAN_GAP: Final = 64 * KIB
 MAP_CACHE: Final = 32 * MIB
 
+Found = TypeVar("Found")
+
+_ROUNDS: Final = 3  # looks for one chunk; and renewals of the index in all for chunks that it does not know
+
 
 class Missing(Damaged):
     """A chunk or map that a version needs is in no readable pack."""
+
+
+class _Gone(Missing):
+    """A pack that the index names is gone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +58,18 @@ class _Wanted:
 
 
 class Reader:
-    """Reads maps and chunks. Any number of threads may; each passes its own Codec."""
+    """Reads maps and chunks. Any number of threads may; each passes its own Codec.
 
-    def __init__(self, store: Store, keyring: Keyring, index: Index) -> None:
+    `renew` gives the index as it is now.
+    """
+
+    def __init__(self, store: Store, keyring: Keyring, index: Index, renew: Callable[[], Index] | None = None) -> None:
         self._store = store
         self._keyring = keyring
         self._index = index
+        self._renew = renew
+        self._renewing = threading.Lock()
+        self._unknown = 0  # renewals for chunks that the index did not know
         self._chunk_key = keyring.subkey("chunk id")
         self._map_key = keyring.subkey("map id")
         self._ciphers: dict[PackName, Cipher] = {}
@@ -62,46 +79,57 @@ class Reader:
     def pages(self, root: bytes, size: int) -> list[bytes]:
         """The references of the pages of a volume of `size` bytes."""
         count = page_count(size)
-        return [ZEROS] * count if root == ZEROS else decode_top(self._map(root, "the top map"), count)
+        return [ZEROS] * count if root == ZEROS else decode_top(self.encoded_map(root, "the top map"), count)
 
     def regions(self, page: bytes, number: int, size: int) -> list[bytes]:
         """The references of the regions of page `number`."""
         count = page_regions(size, number)
-        return [ZEROS] * count if page == ZEROS else decode_page(self._map(page, f"map page {number}"), count)
+        return [ZEROS] * count if page == ZEROS else decode_page(self.encoded_map(page, f"map page {number}"), count)
 
     def region(self, reference: bytes, number: int, size: int) -> list[Entry]:
         """The entries of region `number`."""
         blocks = region_blocks(size, number)
         if reference == ZEROS:
             return hole_region(blocks)
-        return decode_region(self._map(reference, f"the map of region {number}"), blocks)
+        return decode_region(self.encoded_map(reference, f"the map of region {number}"), blocks)
 
     def all_regions(self, root: bytes, size: int) -> Iterator[bytes]:
         """The references of all regions of a volume, in order."""
         for number, page in enumerate(self.pages(root, size)):
             yield from self.regions(page, number, size)
 
-    def _map(self, reference: bytes, what: str) -> bytes:
-        if reference in self._maps:
-            return self._maps[reference]
-        problem = f"{what} is in no pack of the repository"
-        for location in self._index.find_all(reference):
+    def has_map(self, reference: bytes) -> bool:
+        """Can the map be read from some pack? Asks the packs, each time."""
+        try:
+            self._find_map(self._index, reference, "a map")
+        except Missing:
+            return False
+        return True
+
+    def encoded_map(self, reference: bytes, what: str = "a map") -> bytes:
+        """A map as it is stored. Raises Missing, naming it as `what`."""
+        if reference not in self._maps:
+            encoded = self._persist(lambda index: self._find_map(index, reference, what))
+            if self._maps_size + len(encoded) <= MAP_CACHE:
+                self._maps_size += len(encoded)
+                self._maps[reference] = encoded
+            return encoded
+        return self._maps[reference]
+
+    def _find_map(self, index: Index, reference: bytes, what: str) -> bytes:
+        kind, problem = Missing, f"{what} is in no pack of the repository"
+        for location in index.find_all(reference):
             try:
                 sealed = self._store.get_range(location.pack.key, location.offset, location.length)
                 encoded = self._cipher(location.pack).open(reference[:NONCE], sealed)
             except (NoSuchBlob, Damaged) as error:
                 problem = f"{what} cannot be read from pack {location.pack}: {error.message}"
+                kind = _Gone if isinstance(error, NoSuchBlob) else kind
                 continue
             if blake3(encoded, key=self._map_key).digest(length=REFERENCE) == reference:
-                self._remember(reference, bytes(encoded))
                 return bytes(encoded)
             problem = f"{what} in pack {location.pack} is not what its id says"
-        raise Missing(problem, hint="`rokctl repo check --read-data` shows what is hurt")
-
-    def _remember(self, reference: bytes, encoded: bytes) -> None:
-        if self._maps_size + len(encoded) <= MAP_CACHE:
-            self._maps_size += len(encoded)
-            self._maps[reference] = encoded
+        raise kind(problem, hint="`rokctl repo check --read-data` shows what is hurt")
 
     def has(self, chunk: bytes) -> bool:
         """Does some pack hold the chunk? Its content is not looked at."""
@@ -112,19 +140,26 @@ class Reader:
 
         Raises Missing for a chunk that no pack gives.
         """
+        for entry, body in self.tries(entries, codec):
+            if isinstance(body, Missing):
+                raise body
+            yield entry, body
+
+    def tries(self, entries: Iterable[Entry], codec: Codec) -> Iterator[tuple[Entry, Buffer | Missing]]:
+        """The same, with the error in place of the content for a chunk that no pack gives: first those that none states."""
         wanted, listed = [], list(entries)
-        for entry, location in zip(listed, self._index.locations([entry.chunk for entry in listed]), strict=True):
-            if location is None:
-                raise Missing(
-                    f"chunk {entry.chunk.hex()} is in no pack of the repository",
-                    hint="`rokctl repo check` shows which versions are hurt",
-                )
+        for entry, found in zip(listed, self._index.locations([entry.chunk for entry in listed]), strict=True):
+            try:
+                location = found or self._persist(partial(_locate, entry))
+            except Missing as missing:
+                yield entry, missing
+                continue
             wanted.append(_Wanted(location, entry))
         wanted.sort(key=lambda one: (one.location.pack, one.location.offset))
         for span in _spans(wanted):
             yield from self._read_span(span, codec)
 
-    def _read_span(self, span: Sequence[_Wanted], codec: Codec) -> Iterator[tuple[Entry, Buffer]]:
+    def _read_span(self, span: Sequence[_Wanted], codec: Codec) -> Iterator[tuple[Entry, Buffer | Missing]]:
         first, last = span[0].location, span[-1].location
         length = last.offset + last.length - first.offset
         try:
@@ -135,22 +170,49 @@ class Reader:
             at = one.location.offset - first.offset
             yield one.entry, self._open(one, sealed[at : at + one.location.length], codec)
 
-    def _open(self, one: _Wanted, sealed: memoryview, codec: Codec) -> Buffer:
+    def _open(self, one: _Wanted, sealed: memoryview, codec: Codec) -> Buffer | Missing:
         try:
             return self._verified(one.location, one.entry, sealed, codec)
         except Damaged as first:
-            for other in self._index.find_all(one.entry.chunk):
-                if other == one.location:
-                    continue
-                try:
-                    again = self._store.get_range(other.pack.key, other.offset, other.length)
-                    return self._verified(other, one.entry, memoryview(again), codec)
-                except (NoSuchBlob, Damaged):
-                    continue
-            raise Missing(
-                f"chunk {one.entry.chunk.hex()} in pack {one.location.pack} cannot be read: {first.message}",
-                hint="`rokctl repo check --read-data` shows which versions are hurt",
-            ) from first
+            problem = f"chunk {one.entry.chunk.hex()} in pack {one.location.pack} cannot be read: {first.message}"
+            try:
+                return self._persist(lambda index: self._find_chunk(index, one.entry, codec, problem))
+            except Missing as missing:
+                return missing
+
+    def _find_chunk(self, index: Index, entry: Entry, codec: Codec, problem: str) -> Buffer:
+        kind = Missing
+        for location in index.find_all(entry.chunk):
+            try:
+                sealed = self._store.get_range(location.pack.key, location.offset, location.length)
+                return self._verified(location, entry, memoryview(sealed), codec)
+            except NoSuchBlob:
+                kind = _Gone
+            except Damaged:
+                continue
+        raise kind(problem, hint="`rokctl repo check --read-data` shows which versions are hurt")
+
+    def _persist(self, find: Callable[[Index], Found]) -> Found:
+        """What `find` gives, by the present index or a newer one. Raises Missing."""
+        for _ in range(_ROUNDS):
+            index = self._index
+            try:
+                return find(index)
+            except Missing as error:
+                missing = error
+            if not self._look_again(index, is_gone=isinstance(missing, _Gone)):
+                break
+        raise missing
+
+    def _look_again(self, index: Index, *, is_gone: bool) -> bool:
+        """Is there an index newer than this one? Where much is lost, it is not read again for each chunk."""
+        with self._renewing:
+            if self._index is index:
+                if self._renew is None or not (is_gone or self._unknown < _ROUNDS):
+                    return False
+                self._unknown += not is_gone
+                self._index = self._renew()
+        return True
 
     def _verified(self, location: Location, entry: Entry, sealed: memoryview, codec: Codec) -> Buffer:
         if len(sealed) != location.length:
@@ -166,6 +228,16 @@ class Reader:
         if cipher is None:
             cipher = self._ciphers[pack] = self._keyring.cipher("pack", str(pack))
         return cipher
+
+
+def _locate(entry: Entry, index: Index) -> Location:
+    location = index.find(entry.chunk)
+    if location is None:
+        raise Missing(
+            f"chunk {entry.chunk.hex()} is in no pack of the repository",
+            hint="`rokctl repo check` shows which versions are hurt",
+        )
+    return location
 
 
 def _spans(wanted: Iterable[_Wanted]) -> Iterator[list[_Wanted]]:

@@ -5,9 +5,8 @@
 """
 
 import difflib
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -16,7 +15,8 @@ from typing import Final, TypeVar
 
 from engine.clock import Clock
 from engine.errors import Damaged, NotFound, Refused
-from engine.repo.cache import CacheFolder
+from engine.repo.cache import CacheFolder, Mask
+from engine.repo.condemnation import given_up, read_condemnations, survey_condemnations
 from engine.repo.descriptor import (
     DESCRIPTOR_KEY,
     Descriptor,
@@ -24,9 +24,9 @@ from engine.repo.descriptor import (
     clear_master,
     make_descriptor,
     parse_descriptor,
+    read_descriptor,
 )
-from engine.repo.document import open_document
-from engine.repo.factcache import FactCache
+from engine.repo.factcache import FactCache, believable
 from engine.repo.index import Index
 from engine.repo.keyblob import KEYS_PREFIX, Secret, wrap_master
 from engine.repo.manifest import BROKEN, FORGOTTEN, TOMBSTONE_LIMIT, Manifest, open_manifest
@@ -37,12 +37,14 @@ from engine.repo.paper import PaperKey
 from engine.repo.reader import Reader
 from engine.repo.seal import Entropy, Keyring
 from engine.repo.segment import PackFacts, decode_segment, facts_of
-from engine.repo.session import Purpose, Session, open_session, session_of
+from engine.repo.session import PACK_TARGET, Purpose, Session, open_session, session_of
+from engine.repo.table import Table
 from engine.repo.unlock import unlock
 from engine.store.base import Blob, BlobExists, NoSuchBlob, Store
+from engine.units import MIB
 
-_CONNECTIONS: Final = 8
-_CONDEMNED_MAGIC: Final = b"ROKCOND\x01"
+CONNECTIONS: Final = 8
+_BATCH_LIMIT: Final = 4 * MIB
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -142,11 +144,7 @@ def open_repository(
     `caches` is where this node keeps what it has read, in a folder for each repository; without it, that is in memory.
     Raises NotFound when nothing is there, Refused when it is of another program or too new, WrongKey, Damaged.
     """
-    try:
-        blob = store.get(DESCRIPTOR_KEY)
-    except NoSuchBlob:
-        raise NotFound(f"there is no repository at {store.url}", hint="make one with `rokctl repo init`") from None
-    descriptor = parse_descriptor(blob, store.url)
+    descriptor = read_descriptor(store)
     if descriptor.encrypted:
         master, key = unlock(store, descriptor, ask())
     else:
@@ -160,8 +158,8 @@ def open_repository(
 class Repository:
     """An open repository. Any number of threads and nodes may use it at once.
 
-    `key` names the key that it was opened by; None where it took none, or a paper copy. `cache` is the folder of what this
-    node has read of it; None to keep that in memory.
+    `key` names the key that it was opened by; None where it took none, or a paper copy. `connections` is how many requests
+    `concurrently` has under way at a time. `cache` is the folder of what this node has read of it; None to keep that in memory.
     """
 
     def __init__(
@@ -173,6 +171,7 @@ class Repository:
         entropy: Entropy,
         *,
         key: str | None = None,
+        connections: int = CONNECTIONS,
         cache: Path | None = None,
     ) -> None:
         self.store = store
@@ -181,6 +180,7 @@ class Repository:
         self.clock = clock
         self.entropy = entropy
         self.key = key
+        self.connections = connections
         folder = CacheFolder(cache)
         self._facts = FactCache(folder, descriptor.id)
         self._manifests = ManifestCache(folder, descriptor.id, keyring)
@@ -298,38 +298,38 @@ class Repository:
         return True
 
     def load_index(self) -> tuple[Index, list[PackFacts]]:
-        """The index over all packs that may be relied on, and the facts that packs state but no segment does.
+        """The index over all packs, and the facts that packs state but no segment does.
 
-        In the order of rule I4: condemnations, then segments, then the packs.
+        In the order of rule I4: condemnations, then segments, then the packs. A writer relies on no pack but those that were
+        listed last of all and that no record condemns.
         """
-        condemned = self._condemned()
-        segments = [blob.key.removeprefix("index/") for blob in self.store.list("index/")]
-        parts = self._facts.parts(segments, self._read_segments)
+        records = read_condemnations(self)
+        stated, unstated = self._contents_without(given_up(records))
+        condemned = {pack for record in records for pack in record.packs}
+        return Index.over(stated, unstated, condemned), [facts for facts in unstated if facts.name not in condemned]
+
+    def reading_index(self) -> Index:
+        """The index over all packs that can be read: what a collector has condemned, too, while it stands."""
+        return Index.over(*self._contents_without(given_up(survey_condemnations(self)[0])))
+
+    def _contents_without(self, left_out: Collection[PackName]) -> tuple[list[tuple[Table, Mask]], list[PackFacts]]:
+        """What is in all other packs that are listed: what segments say of it that can be believed, and the rest."""
+        segments = {blob.key.removeprefix("index/"): blob for blob in self.store.list("index/")}
+        parts = self._facts.parts(list(segments), lambda names: self._read_segments([segments[name] for name in names]))
+        names = {str(pack) for pack in left_out}
+        # By name and not by PackName, which takes ten times as long to make: there may be many thousands.
         sizes = {
             name: blob.size
             for blob in self.store.list("pack/")
-            if (name := blob.key.removeprefix("pack/")) not in condemned
+            if (name := blob.key.removeprefix("pack/")) not in names
         }
-        stated = set[str]().union(*(part.layer.stated_by(part.chosen) for part in parts))
-        unstated = [
+        stated, believed = believable(parts, sizes)
+        others = [
             (pack, size)
             for name, size in sizes.items()
-            if name not in stated and (pack := parse_pack_key(f"pack/{name}")) is not None
+            if name not in believed and (pack := parse_pack_key(f"pack/{name}")) is not None
         ]
-        orphans = [facts for facts in self.concurrently(self._read_facts, unstated) if facts is not None]
-        return Index.over(parts, sizes, orphans), orphans
-
-    def _condemned(self) -> set[str]:
-        packs: set[str] = set()
-        for blob in list(self.store.list("gc/")):
-            name = blob.key.removeprefix("gc/")
-            try:
-                sealed = self.store.get(blob.key)
-            except NoSuchBlob:
-                continue  # a collector has just finished: its packs are gone, and not in the list that comes later
-            document = open_document(_CONDEMNED_MAGIC, self.keyring.cipher("gc", name), sealed, f"record {blob.key}")
-            packs.update(str(pack) for pack in document.get("packs", ()))
-        return packs
+        return stated, [facts for facts in self.concurrently(self.read_facts, others) if facts is not None]
 
     def index_facts(self) -> Iterator[PackFacts]:
         """What all index segments state. A damaged segment is passed over: packs describe themselves."""
@@ -338,49 +338,69 @@ class Repository:
                 yield from facts
 
     def index_segments(self) -> Iterator[tuple[str, list[PackFacts] | None]]:
-        """Each segment's name and facts, read from the store itself; None for one that is damaged."""
-        names = [blob.key.removeprefix("index/") for blob in self.store.list("index/")]  # now, and not when it is asked
+        """Each segment's name and facts, read from the store itself; None for one that is damaged.
 
-        def read() -> Iterator[tuple[str, list[PackFacts] | None]]:
-            for name, facts in self._read_segments(names):
-                if facts is None:
-                    self._facts.forget(name)  # so that the next push of this node states anew what it says
-                yield name, facts
+        Memory: a few small segments at a time, or one large.
+        """
+        for name, facts in self._read_segments(self.store.list("index/")):
+            if facts is None:
+                self._facts.forget(name)  # so that the next push of this node does without it
+            yield name, facts
 
-        return read()
-
-    def _read_segments(self, names: Iterable[str]) -> Iterator[tuple[str, list[PackFacts] | None]]:
-        return (entry for entry in self._in_turn(self._read_segment, names) if entry is not None)
+    def _read_segments(self, blobs: Iterable[Blob]) -> Iterator[tuple[str, list[PackFacts] | None]]:
+        for batch in _batches(blobs, self.connections):
+            names = [blob.key.removeprefix("index/") for blob in batch]
+            yield from (entry for entry in self.concurrently(self._read_segment, names) if entry is not None)
 
     def _read_segment(self, name: str) -> tuple[str, list[PackFacts] | None] | None:
         try:
-            return name, decode_segment(name, self.store.get(f"index/{name}"), self.keyring)
+            blob = self.store.get(f"index/{name}")
         except NoSuchBlob:
-            return (
-                None  # consolidated between the listing and now; its facts are in a segment that was listed or in packs
-            )
+            return None  # consolidated since it was listed: its facts are in another segment, and in the packs
+        try:
+            return name, decode_segment(name, blob, self.keyring)
         except Damaged:
             return name, None
+
+    def segment(self, name: str) -> list[PackFacts]:
+        """The facts of one segment; none when it is gone. Raises Damaged."""
+        try:
+            blob = self.store.get(f"index/{name}")
+        except NoSuchBlob:
+            return []
+        return decode_segment(name, blob, self.keyring)
+
+    def pack_facts(self) -> Iterator[PackFacts]:
+        """What is in each pack that is listed, condemned or not. Those that no segment states are asked themselves."""
+        sizes = self.pack_sizes()
+        for facts in self.index_facts():
+            if sizes.get(facts.name) == facts.size:
+                del sizes[facts.name]  # several segments may state one pack
+                yield facts
+        yield from (facts for facts in self.concurrently(self.read_facts, sizes.items()) if facts is not None)
 
     def pack_sizes(self) -> dict[PackName, int]:
         """All packs that the store lists."""
         listed = ((parse_pack_key(blob.key), blob.size) for blob in self.store.list("pack/"))
         return {name: size for name, size in listed if name is not None}
 
-    def _read_facts(self, pack: tuple[PackName, int]) -> PackFacts | None:
+    def read_facts(self, pack: tuple[PackName, int]) -> PackFacts | None:
+        """What a listed pack of that name and size says of itself; None when it is gone or damaged."""
         name, size = pack
         try:
             return facts_of(read_directory(name, size, lambda o, n: self.store.get_range(name.key, o, n), self.keyring))
         except (NoSuchBlob, Damaged):
             return None  # not to be relied on; `check` names it
 
-    def session(self, purpose: Purpose, *, threads: int, writers: int) -> AbstractContextManager[Session]:
-        """Begin to write a version, with so many upload threads, for so many writing threads."""
-        return open_session(self, purpose, threads=threads, writers=writers)
+    def session(
+        self, purpose: Purpose, *, threads: int, writers: int, pack_size: int = PACK_TARGET
+    ) -> AbstractContextManager[Session]:
+        """Begin to write a version, with so many upload threads, for so many writing threads, in packs up to that size."""
+        return open_session(self, purpose, threads=threads, writers=writers, pack_size=pack_size)
 
     def reader(self, index: Index | None = None) -> Reader:
         """A reader of maps and chunks, over the given index or the present one."""
-        return Reader(self.store, self.keyring, self.load_index()[0] if index is None else index)
+        return Reader(self.store, self.keyring, self.reading_index() if index is None else index, self.reading_index)
 
     def open_sessions(self) -> set[str]:
         """The version ids of the sessions that have not ended. A session ends when its version exists, or its tombstone."""
@@ -391,7 +411,7 @@ class Repository:
 
     def status(self) -> RepositoryStatus:
         """Count what is there. Reads the listings, the index and the manifests."""
-        versions, index = self.versions(), self.load_index()[0]
+        versions, index = self.versions(), self.reading_index()
         packs, segments = self.pack_sizes(), list(self.store.list("index/"))
         return RepositoryStatus(
             url=self.url,
@@ -413,25 +433,11 @@ class Repository:
     def concurrently(self, call: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
         """Call for every item, several at once: stores answer slowly, and many at a time."""
         listed = list(items)
-        if len(listed) < 2:
+        threads = min(self.connections, len(listed))
+        if threads < 2:
             return [call(item) for item in listed]
-        with ThreadPoolExecutor(min(_CONNECTIONS, len(listed))) as pool:
+        with ThreadPoolExecutor(threads) as pool:
             return list(pool.map(call, listed))
-
-    def _in_turn(self, call: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
-        """Call for every item, several at once, but only so many ahead of whoever takes the results."""
-        with ThreadPoolExecutor(_CONNECTIONS) as pool:
-            ahead: deque[Future[Result]] = deque()
-            try:
-                for item in items:
-                    ahead.append(pool.submit(call, item))
-                    if len(ahead) == _CONNECTIONS:
-                        yield ahead.popleft().result()
-                while ahead:
-                    yield ahead.popleft().result()
-            finally:
-                for future in ahead:
-                    future.cancel()
 
 
 def _survey(everything: Iterable[Blob], manifests: Iterable[Manifest], damaged: Mapping[str, Damaged]) -> Survey:
@@ -439,6 +445,18 @@ def _survey(everything: Iterable[Blob], manifests: Iterable[Manifest], damaged: 
     in_order = sorted(manifests, key=lambda manifest: (manifest.store_time, manifest.created, manifest.version))
     tombstones = (blob.key.removeprefix("versions/") for blob in everything if blob.size == len(FORGOTTEN))
     return Survey(tuple(in_order), damaged, frozenset(tombstones))
+
+
+def _batches(blobs: Iterable[Blob], count: int) -> Iterator[list[Blob]]:
+    """Runs of so many blobs, or fewer where they are large, to be read at once."""
+    batch: list[Blob] = []
+    for blob in blobs:
+        if batch and (len(batch) == count or sum(one.size for one in batch) + blob.size > _BATCH_LIMIT):
+            yield batch
+            batch = []
+        batch.append(blob)
+    if batch:
+        yield batch
 
 
 def near(wanted: str, names: Iterable[str]) -> str:

@@ -1,7 +1,7 @@
 """Index segments: facts of which chunk is in which pack, where (rok-repository(5), INDEX SEGMENTS)."""
 
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -45,6 +45,14 @@ class PackFacts:
         ends = np.cumsum(plain, dtype=np.uint64) + HEADER
         return (ends - plain).astype(np.uint32)
 
+    def agrees_with(self, other: "PackFacts") -> bool:
+        """Is the same said there?"""
+        mine, theirs = (
+            (self.name, self.kind, self.size, self.prefixes),
+            (other.name, other.kind, other.size, other.prefixes),
+        )
+        return mine == theirs and np.array_equal(self.lengths, other.lengths)
+
     def records(self) -> Iterator[Record]:
         """The records, their ids cut to references; the lengths of chunks are not known here."""
         for at, (offset, length) in enumerate(zip(self.offsets().tolist(), self.lengths.tolist(), strict=True)):
@@ -61,6 +69,33 @@ def facts_of(directory: Directory) -> PackFacts:
         b"".join(record.chunk[:REFERENCE] for record in directory.records),
         np.array([record.length_word for record in directory.records], dtype=np.uint32),
     )
+
+
+def believable(stated: Iterable[PackFacts], sizes: Mapping[PackName, int]) -> dict[PackName, PackFacts]:
+    """Of what is stated, that which agrees with the sizes of the packs that are there, and with every other statement.
+
+    Of the other packs their own directories tell: a false or rotten statement hides nothing.
+    """
+    believed: dict[PackName, PackFacts] = {}
+    disputed: set[PackName] = set()
+    for facts in stated:
+        if sizes.get(facts.name) == facts.size and not believed.setdefault(facts.name, facts).agrees_with(facts):
+            disputed.add(facts.name)
+    return {name: facts for name, facts in believed.items() if name not in disputed}
+
+
+def in_batches(packs: Iterable[PackFacts]) -> Iterator[list[PackFacts]]:
+    """The facts in as many lists as there must be segments."""
+    batch: list[PackFacts] = []
+    entries = 0
+    for pack in packs:
+        if batch and entries + pack.entries > ENTRY_LIMIT:
+            yield batch
+            batch, entries = [], 0
+        batch.append(pack)
+        entries += pack.entries
+    if batch:
+        yield batch
 
 
 def encode_segment(name: str, packs: Sequence[PackFacts], keyring: Keyring, entropy: Entropy) -> bytes:

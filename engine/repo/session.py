@@ -20,14 +20,15 @@ from blake3 import blake3
 
 from engine.clock import Clock
 from engine.errors import Damaged, Failed, NotFound, RokError
-from engine.repo.document import seal_document
+from engine.repo.document import Fields, open_document, seal_document
 from engine.repo.index import Index
 from engine.repo.manifest import BROKEN, FORGOTTEN, Manifest, seal_manifest
 from engine.repo.map import REFERENCE
 from engine.repo.naming import ObjectName
 from engine.repo.pack import ChunkId, Directory, PackBuilder, PackKind, PackName
+from engine.repo.reader import Reader
 from engine.repo.seal import Entropy, Keyring
-from engine.repo.segment import ENTRY_LIMIT, PackFacts, encode_segment, facts_of
+from engine.repo.segment import PackFacts, encode_segment, facts_of, in_batches
 from engine.repo.upload import Uploads
 from engine.store.base import BlobExists, Buffer, Store, Unknown
 from engine.units import MIB
@@ -46,6 +47,22 @@ def session_of(key: str) -> str | None:
     """
     match = _RECORD_KEY.fullmatch(key)
     return match[1] if match else None
+
+
+@dataclass(frozen=True, slots=True)
+class SessionRecord:
+    """What a record of a session says."""
+
+    version: str
+    base: str | None
+    node: str
+
+
+def open_record(name: str, blob: Buffer, keyring: Keyring) -> SessionRecord:
+    """What the blob `pending/<name>` says. Raises Damaged."""
+    what = f"session record {name}"
+    fields = Fields(open_document(_MAGIC, keyring.cipher("pending", name), blob, what), what)
+    return SessionRecord(fields.take("version", str), fields.take("base", (str, type(None))), fields.take("node", str))
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,9 +107,11 @@ class Grounds(Protocol):
 
 
 @contextmanager
-def open_session(grounds: Grounds, purpose: Purpose, *, threads: int, writers: int) -> "Iterator[Session]":
+def open_session(
+    grounds: Grounds, purpose: Purpose, *, threads: int, writers: int, pack_size: int
+) -> "Iterator[Session]":
     """A session for the time of the block. Left without a commit, it gives itself up."""
-    session = Session(grounds, purpose, threads=threads, writers=writers)
+    session = Session(grounds, purpose, threads=threads, writers=writers, pack_size=pack_size)
     try:
         session._open()
         yield session
@@ -107,15 +126,16 @@ def open_session(grounds: Grounds, purpose: Purpose, *, threads: int, writers: i
 class Session:
     """One push in progress. `writer` objects are for one thread each; the rest serves any thread."""
 
-    def __init__(self, grounds: Grounds, purpose: Purpose, *, threads: int, writers: int) -> None:
+    def __init__(self, grounds: Grounds, purpose: Purpose, *, threads: int, writers: int, pack_size: int) -> None:
         self._grounds = grounds
         self._purpose = purpose
         self.version = grounds.entropy(16).hex()
         self.base: Manifest | None = None
         self.index = Index([])
+        self._reader = Reader(grounds.store, grounds.keyring, self.index)
         self.opened: datetime = grounds.clock.now()
         self.stored = 0  # bytes sent, all blobs counted
-        self._threads, self._buffers = threads, writers + threads + 1
+        self._threads, self._buffers, self._pack_size = threads, writers + threads + 1, pack_size
         self._uploads: Uploads | None = None
         self._lock = threading.Lock()
         self._map_lock = threading.Lock()
@@ -138,7 +158,8 @@ class Session:
             with suppress(NotFound, Damaged):
                 self.base = self._grounds.manifest(self._purpose.base)  # seen committed after our record stands: I7
         self.index, self._facts = self._grounds.load_index()
-        self._uploads = Uploads(self._send, threads=self._threads, buffers=self._buffers, size=PACK_TARGET)
+        self._reader = Reader(store, self._grounds.keyring, self.index)
+        self._uploads = Uploads(self._send, threads=self._threads, buffers=self._buffers, size=self._pack_size)
 
     def _write_record(self) -> str:
         """Say that this session lives, by a record under a name of its own; the record's key."""
@@ -166,16 +187,25 @@ class Session:
         return PackWriter(self, PackKind.CHUNKS)
 
     def put_map(self, encoded: bytes | None) -> bytes:
-        """Store a map unless the repository has it, and give its reference; None, all zeros, needs no map."""
+        """Store a map unless the repository has it, and give its reference; None, all zeros, needs no map.
+
+        Without a base, having it means that it can be read: so a push that reads everything mends every map that it needs.
+        """
         if encoded is None:
             return bytes(REFERENCE)
         chunk = ChunkId(blake3(encoded, key=self._map_key).digest())
-        if self.index.claim(chunk[:REFERENCE]):
+        if self.index.claim(chunk[:REFERENCE]) or self._must_replace(chunk[:REFERENCE]):
             with self._map_lock:
                 if self._maps is None:
                     self._maps = PackWriter(self, PackKind.MAPS)
                 self._maps.add(chunk, encoded, raw=True, blocks=0)
         return chunk[:REFERENCE]
+
+    def _must_replace(self, reference: bytes) -> bool:
+        """Is the map that the repository should have unreadable, and this the first to find out?"""
+        if self.base is not None or self.index.find(reference) is None or self._reader.has_map(reference):
+            return False
+        return self.index.reclaim(reference)
 
     def keep_alive(self) -> None:
         """To be called every few seconds: write the next record of the session in time. Raises Failed when it was too late."""
@@ -272,11 +302,7 @@ class Session:
         """State the facts about the packs sent so far, so that a later push finds them even if this one dies."""
         with self._lock:
             facts, self._facts = self._facts, []
-        while facts:
-            batch, entries = [], 0
-            while facts and entries + facts[-1].entries <= ENTRY_LIMIT:
-                entries += facts[-1].entries
-                batch.append(facts.pop())
+        for batch in in_batches(facts):
             name = self._grounds.entropy(16).hex()
             blob = encode_segment(name, batch, self._grounds.keyring, self._grounds.entropy)
             self._grounds.store.create(f"index/{name}", blob)

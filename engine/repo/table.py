@@ -10,7 +10,7 @@ the order of the machine's bytes, because no other machine reads it. After a hea
                                   records of a pack one more: where the last ends
     fan      u32 x (2^bits + 1)   see `keys`
     segments S200 x segments      their names
-    packs    row x packs          name, kind, number of the segment, size, number of the first record
+    packs    row x packs          name, kind, number of the segment, size, number of the first record, a hash of what is stated
 
 A pack has a row for each segment that states it, and each row has records of its own. That costs nothing while packs are
 stated once, and makes forgetting a segment a matter of its rows alone.
@@ -28,6 +28,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 import xxhash
+from blake3 import blake3
 
 from engine.errors import Damaged
 from engine.repo.cache import Mask, Part
@@ -41,7 +42,9 @@ Rows = npt.NDArray[np.void]
 
 _MAGIC: Final = b"ROKTABL\x01"
 _HEAD: Final = struct.Struct("=8s16s4Q7QQ8x")  # magic, repository, shape, a checksum for each column, one of all this
-_ROW: Final = np.dtype([("name", "S41"), ("kind", "u1"), ("segment", "u4"), ("size", "u4"), ("first", "u4")])
+_ROW: Final = np.dtype(
+    [("name", "S41"), ("kind", "u1"), ("segment", "u4"), ("size", "u4"), ("first", "u4"), ("said", "V16")]
+)
 _HIGHS, _LOWS, _RECORDS, _STARTS, _FAN, _SEGMENTS, _PACKS = range(7)
 _TYPES: Final[tuple[np.dtype[Any], ...]] = (
     *[np.dtype("u8")] * 2,
@@ -108,6 +111,12 @@ class Table:
         return sizes
 
     @property
+    def said(self) -> list[bytes]:
+        """Of the packs: a hash of what is stated."""
+        said: list[bytes] = self._rows["said"].tolist()
+        return said
+
+    @property
     def kinds(self) -> npt.NDArray[np.uint8]:
         """Of the packs: values of PackKind."""
         kinds: npt.NDArray[np.uint8] = self._rows["kind"]
@@ -121,11 +130,6 @@ class Table:
     def weigh(self, chosen: Mask) -> int:
         """How many entries the chosen segments state."""
         return int(self.counts[self.rows_by(chosen)].sum())
-
-    def stated_by(self, chosen: Mask) -> list[str]:
-        """The names of the packs that the chosen segments state."""
-        names: list[str] = self._rows["name"][self.rows_by(chosen)].astype("U41").tolist()
-        return names
 
     def rows_by(self, chosen: Mask) -> Mask:
         """The packs that the chosen segments state."""
@@ -176,6 +180,7 @@ def write_table(file: int, repository: str, segments: Sequence[tuple[str, Sequen
     rows["kind"] = [pack.kind for pack in packs]
     rows["segment"] = np.repeat(np.arange(len(segments)), [len(stated) for _, stated in segments])
     rows["size"] = [pack.size for pack in packs]
+    rows["said"] = np.frombuffer(b"".join(map(_said, packs)), "V16")
     rows["first"] = np.cumsum(counts + 1) - (counts + 1)
     records = np.arange(counts.sum()) + np.repeat(np.arange(len(packs)), counts)
     lengths = np.concatenate([pack.lengths for pack in packs] or [np.empty(0, np.uint32)])
@@ -185,6 +190,11 @@ def write_table(file: int, repository: str, segments: Sequence[tuple[str, Sequen
     writer.append(_STARTS, _starts(lengths, records, rows["first"], counts))
     writer.append_keys(highs[order], lows[order], records[order])
     writer.finish()
+
+
+def _said(pack: PackFacts) -> bytes:
+    """By this two statements about a pack can be compared."""
+    return blake3(b"".join((bytes((pack.kind,)), pack.lengths.tobytes(), pack.prefixes))).digest(length=16)
 
 
 def table_in_memory(segments: Sequence[tuple[str, Sequence[PackFacts]]]) -> Table:

@@ -12,7 +12,7 @@ _PATIENCE: Final = 0.2  # seconds between looks at whether the others have faile
 
 
 class Uploads:
-    """A few threads that send finished packs.
+    """A few threads that send finished packs; without any, each pack is sent by the thread that submits it.
 
     `send` is called with each pack and its blob. The first exception it raises is raised again by every later call here.
     """
@@ -48,7 +48,11 @@ class Uploads:
         self._raise_failure()
         with self._idle:
             self._pending += 1
-        self._waiting.put(pack)
+        if self._threads:
+            self._waiting.put(pack)
+        else:
+            self._deliver(pack)
+            self._raise_failure()
 
     def drain(self, alive: Callable[[], None]) -> None:
         """Wait until everything submitted is sent, calling `alive` now and then."""
@@ -80,14 +84,17 @@ class Uploads:
 
     def _run(self) -> None:
         while (pack := self._waiting.get()) is not None:
-            try:
-                if self._failure is None:
-                    self._send(pack, pack.finish())
-            except BaseException as error:  # noqa: BLE001 # handed to the thread that waits; nothing is lost
-                with self._idle:
-                    self._failure = self._failure or error
-            finally:
-                self._free.put(pack.buffer)
-                with self._idle:
-                    self._pending -= 1
-                    self._idle.notify_all()
+            self._deliver(pack)
+
+    def _deliver(self, pack: PackBuilder) -> None:
+        try:
+            if self._failure is None:
+                self._send(pack, pack.finish())
+        except BaseException as error:  # noqa: BLE001 # handed to the thread that waits; nothing is lost
+            with self._idle:
+                self._failure = self._failure or error
+        finally:
+            self._free.put(pack.buffer)
+            with self._idle:
+                self._pending -= 1
+                self._idle.notify_all()

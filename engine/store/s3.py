@@ -61,12 +61,14 @@ def open_s3(
     region: str | None = None,
     ca: str | None = None,
     storage_class: str | None = None,
+    profile: str | None = None,
     connections: int = 32,
     page_size: int = 1000,
 ) -> "S3Store":
     """The store under `prefix` of a bucket. Nothing is sent yet.
 
-    Without `endpoint` it is Amazon's, or what AWS_ENDPOINT_URL_S3 or the profile says. Credentials come by boto3's chain.
+    Without `endpoint` it is Amazon's, or what AWS_ENDPOINT_URL_S3 or the profile says. Credentials come by boto3's chain, or
+    from `profile` alone, so that two stores of one process may have different ones.
     Raises Refused when the profile or the CA file cannot be used.
     """
     import boto3
@@ -86,7 +88,7 @@ def open_s3(
         user_agent_extra="rokctl",
     )
     try:
-        session = boto3.Session()
+        session = boto3.Session(profile_name=profile)
         client = session.client(
             "s3",
             endpoint_url=endpoint,

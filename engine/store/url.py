@@ -1,4 +1,4 @@
-"""Store URLs: a path, `file:///PATH`, or `s3://BUCKET/PREFIX?endpoint=…&region=…&ca=…&storage_class=…`."""
+"""Store URLs: a path, `file:///PATH`, or `s3://BUCKET/PREFIX?endpoint=…&region=…&ca=…&storage_class=…&profile=…`."""
 
 import re
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ _SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _BUCKET: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{2,254}")
 _WORD: Final = re.compile(r"[A-Za-z0-9_-]+")
 _LATER: Final = {"gs": "Google Cloud Storage", "az": "Azure Blob Storage"}
-_PARAMETERS: Final = ("endpoint", "region", "ca", "storage_class")
+_PARAMETERS: Final = ("endpoint", "region", "ca", "storage_class", "profile")
 _SLOW_CLASSES: Final = {"GLACIER", "DEEP_ARCHIVE"}
 
 
@@ -38,6 +38,7 @@ class S3Location:
     region: str | None = None
     ca: str | None = None
     storage_class: str | None = None
+    profile: str | None = None
 
 
 Location = DirectoryLocation | S3Location
@@ -65,6 +66,7 @@ def open_store(url: str, *, environment: Mapping[str, str], clock: Clock, create
         region=location.region or environment.get("AWS_REGION"),
         ca=location.ca,
         storage_class=location.storage_class,
+        profile=location.profile,
     )
 
 
@@ -132,6 +134,7 @@ def _parse_s3(shown: str, parts: SplitResult) -> S3Location:
         region=_check_word("region", parameters.get("region")),
         ca=parameters.get("ca"),
         storage_class=_check_storage_class(_check_word("storage_class", parameters.get("storage_class"))),
+        profile=_check_word("profile", parameters.get("profile")),
     )
 
 

@@ -1,4 +1,4 @@
-"""Memory is bounded whatever the volume's size: a large push and a large restore, measured by the kernel."""
+"""Memory is bounded whatever the volume's size: a large push, restore, check and copy, measured by the kernel."""
 
 import json
 import sys
@@ -22,8 +22,13 @@ print(json.dumps({"code": code, "peak": resource.getrusage(resource.RUSAGE_CHILD
 """
 
 
-def test_a_large_push_and_restore_stay_small_on_a_directory(scratch, rnd):
-    push_and_restore(Node(scratch / "node", str(scratch / "repository")), rnd)
+def test_a_large_push_restore_and_copy_stay_small_on_a_directory(scratch, rnd):
+    node = Node(scratch / "node", str(scratch / "repository"))
+    push_and_restore(node, rnd)
+    node.do("repo", "init", "--no-encryption", "--repo", scratch / "other")
+    copying = peak(node, "repo", "copy", "--to", scratch / "other")
+    say(f"copy {copying / MIB:.0f} MiB")
+    assert copying < LIMIT
 
 
 @pytest.mark.s3

@@ -15,7 +15,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 
 from engine.repo import table as tables
 from engine.repo.cache import Part
-from engine.repo.document import seal_document
+from engine.repo.condemnation import seal_condemnation
+from engine.repo.factcache import believable
 from engine.repo.index import Index
 from engine.repo.pack import RAW_BIT, ChunkId, Directory, PackBuilder, PackKind, PackName
 from engine.repo.repository import open_repository
@@ -53,8 +54,9 @@ class Writer:
         self.repository = new_repository(self.store, seed=seed)
         self.entropy = CountingEntropy(7)
         self.facts = {}  # of each pack that is there
-        self.segments = {}  # name -> packs with the sizes that it states
+        self.segments = {}  # name -> what it states
         self.condemned = set()
+        self.given_up = set()  # those that are condemned since they are damaged
 
     def add_pack(self, prefixes, kind=PackKind.CHUNKS):
         name = PackName(self.entropy(16).hex(), 0)
@@ -66,45 +68,49 @@ class Writer:
         self.facts[name] = facts_of(Directory(name, kind, len(blob), tuple(pack.records)))
         return name
 
-    def add_segment(self, packs, *, wrong_by=0):
-        name, stated = (
-            self.entropy(16).hex(),
-            [replace(self.facts[p], size=self.facts[p].size + wrong_by) for p in packs],
-        )
+    def add_segment(self, packs, *, change=lambda facts: facts):
+        name, stated = self.entropy(16).hex(), [change(self.facts[pack]) for pack in packs]
         self.store.create(f"index/{name}", encode_segment(name, stated, self.repository.keyring, self.entropy))
-        self.segments[name] = {(pack.name, pack.size) for pack in stated}
+        self.segments[name] = stated
         return name
 
-    def condemn(self, pack):
-        record, keyring = self.entropy(16).hex(), self.repository.keyring
-        blob = seal_document(b"ROKCOND\x01", keyring.cipher("gc", record), {"packs": [str(pack)]}, self.entropy)
-        self.store.create(f"gc/{record}", blob)
+    def condemn(self, pack, *, damaged=False):
+        name = self.entropy(16).hex()
+        blob = seal_condemnation(name, [pack], self.repository.keyring, self.entropy, damaged=damaged)
+        self.store.create(f"gc/{name}", blob)
         self.condemned.add(pack)
+        self.given_up |= {pack} if damaged else set()
 
-    def usable(self):
-        """The facts that count: of packs that are there and not condemned, unless all that is stated of one is wrong."""
-        stated = set().union(*self.segments.values())
-        for name, facts in self.facts.items():
-            is_right = (name, facts.size) in stated or name not in {pack for pack, _ in stated}
-            if name not in self.condemned and is_right:
-                yield facts
+    def readable(self):
+        """The packs that are there and not given up, with their facts."""
+        return {name: facts for name, facts in self.facts.items() if name not in self.given_up}
 
-    def places(self):
-        """Where each chunk is."""
+    def believed(self, pack):
+        """What segments say of a pack in accord with each other and with its size; None when they say nothing like that."""
+        true = self.facts[pack]
+        said = [f for stated in self.segments.values() for f in stated if (f.name, f.size) == (pack, true.size)]
+        return said[0] if said and all(facts.agrees_with(said[0]) for facts in said) else None
+
+    def places(self, *, to_stay=False):
+        """Where each chunk is, by what can be believed, else by the packs themselves."""
         found = {prefix: set() for prefix in PREFIXES}
-        for facts in self.usable():
-            for record in facts.records():
-                found[record.chunk].add((facts.name, record.offset, record.length, record.raw))
+        for name, true in self.readable().items():
+            if not (to_stay and name in self.condemned):
+                for record in (self.believed(name) or true).records():
+                    found[record.chunk].add((name, record.offset, record.length, record.raw))
         return found
 
 
 def assert_right(repository, writer):
     """The index answers as a dictionary does, asked in any way."""
     index, orphans = repository.load_index()
-    places = writer.places()
-    stated = {pack for packs in writer.segments.values() for pack, _ in packs}
-    assert {pack.name for pack in orphans} == writer.facts.keys() - stated - writer.condemned
-    assert index.chunks == sum(f.entries for f in writer.usable() if f.kind is PackKind.CHUNKS)
+    places, staying = writer.places(), writer.places(to_stay=True)
+    assert index.packs == writer.readable().keys()
+    assert {pack.name for pack in orphans} == {
+        name for name in writer.facts.keys() - writer.condemned if writer.believed(name) is None
+    }
+    assert index.chunks == sum(facts.entries for facts in writer.readable().values() if facts.kind is PackKind.CHUNKS)
+    assert index.distinct == sum(map(bool, places.values()))
     for prefix, wanted in places.items():
         found = [(one.pack, one.offset, one.length, one.raw) for one in index.find_all(prefix)]
         assert len(found) == len(wanted)
@@ -113,7 +119,21 @@ def assert_right(repository, writer):
         for one in (location, index.find(prefix)):
             assert (one is None) == (not places[prefix])
             assert one is None or (one.pack, one.offset, one.length, one.raw) in places[prefix]
-    assert [index.claim(prefix) for prefix in PREFIXES] == [not places[prefix] for prefix in PREFIXES]
+    assert [index.claim(prefix) for prefix in PREFIXES] == [not staying[prefix] for prefix in PREFIXES]
+
+
+def as_it_is(facts):
+    return facts
+
+
+def of_another_size(facts):
+    return replace(facts, size=facts.size + 1)
+
+
+def in_another_order(facts):
+    """A lie that nothing but another statement or the pack itself tells from the truth."""
+    prefixes = [facts.prefixes[at : at + 16] for at in range(0, len(facts.prefixes), 16)]
+    return replace(facts, prefixes=b"".join(reversed(prefixes)))
 
 
 class CachedIndex(RuleBasedStateMachine):
@@ -151,10 +171,13 @@ class CachedIndex(RuleBasedStateMachine):
         self.writer.add_pack(content)
 
     @precondition(lambda self: self.writer.facts)
-    @rule(choice=st.randoms(use_true_random=False), wrong_by=st.sampled_from([0, 0, 1]))
-    def packs_are_stated_once_more(self, choice, wrong_by):
+    @rule(
+        choice=st.randoms(use_true_random=False),
+        change=st.sampled_from([as_it_is, as_it_is, of_another_size, in_another_order]),
+    )
+    def packs_are_stated_once_more(self, choice, change):
         packs = sorted(self.writer.facts)
-        self.writer.add_segment(choice.sample(packs, choice.randint(0, len(packs))), wrong_by=wrong_by)
+        self.writer.add_segment(choice.sample(packs, choice.randint(0, len(packs))), change=change)
 
     @precondition(lambda self: self.writer.segments)
     @rule(choice=st.randoms(use_true_random=False))
@@ -164,9 +187,9 @@ class CachedIndex(RuleBasedStateMachine):
         del self.writer.segments[name]
 
     @precondition(lambda self: self.writer.facts)
-    @rule(choice=st.randoms(use_true_random=False))
-    def a_pack_is_condemned(self, choice):
-        self.writer.condemn(choice.choice(sorted(self.writer.facts)))
+    @rule(choice=st.randoms(use_true_random=False), damaged=st.booleans())
+    def a_pack_is_condemned(self, choice, damaged):
+        self.writer.condemn(choice.choice(sorted(self.writer.facts)), damaged=damaged)
 
     @precondition(lambda self: self.writer.condemned)
     @rule(choice=st.randoms(use_true_random=False))
@@ -230,7 +253,10 @@ def test_a_fold_holds_what_was_chosen_of_its_parts(keys_at_once, layers):
         tables._RANGE = before
 
     assert folded.names == [name for part in parts for name, c in zip(part.layer.names, part.chosen, strict=True) if c]
-    index = Index.over([Part(folded, np.ones(len(folded.names), np.bool_))], {str(f.name): f.size for f in wanted})
+    whole = Part(folded, np.ones(len(folded.names), np.bool_))
+    stated, believed = believable([whole], {str(facts.name): facts.size for facts in wanted})
+    assert believed == {str(facts.name) for facts in wanted}
+    index = Index.over(stated, [])
     expected = [(f.name, r.chunk, r.offset, r.length, r.raw) for f in wanted for r in f.records()]
     assert len(folded.keys) == len(expected)
     found = [(o.pack, prefix, o.offset, o.length, o.raw) for prefix in PREFIXES for o in index.find_all(prefix)]
@@ -308,7 +334,7 @@ def test_with_a_cache_too_condemnations_are_read_before_segments_and_packs_are_l
         assert {name for name, key in calls if key == "pack/"} == {"list"}
 
 
-def test_a_damaged_segment_is_tried_again_each_time_and_forgotten_when_a_check_finds_it(writer, node):
+def test_a_segment_damaged_later_is_used_until_a_check_finds_it(writer, node):
     pack = writer.add_pack(PREFIXES[:4])
     name = writer.add_segment([pack])
     assert node.repository.load_index()[1] == []

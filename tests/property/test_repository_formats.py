@@ -16,6 +16,7 @@ from engine.repo.manifest import (
     Member,
     Origin,
     Totals,
+    VersionIdentity,
     from_document,
     open_manifest,
     seal_manifest,
@@ -279,6 +280,7 @@ def manifest(**changes):
         "base": None,
         "members": (member,),
         "totals": Totals(1 << 30, 5, 4, 3, 2, 1, 1.5),
+        "copied_from": VersionIdentity("cd" * 16, "ef" * 16),
         "extra": {"from_the_future": {"x": 1}},
     }
     return Manifest(**{**fields, **changes})

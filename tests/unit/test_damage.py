@@ -1,27 +1,28 @@
 """Whatever is damaged, check finds it and says what it costs, and no restore ever gives other bytes for good."""
 
-import random
-
 import pytest
 
-from engine.errors import Damaged, NotFound, RokError
+from engine.errors import Damaged, NotFound
 from engine.extent import Extent
 from engine.repo.manifest import FORGOTTEN
 from engine.repo.map import REGION
 from engine.repo.naming import ObjectName, parse_reference
-from engine.repo.pack import PackKind, parse_pack_key, read_directory
+from engine.repo.pack import PackKind
 from engine.store.memory import MemoryStore
-from engine.units import KIB, MIB
+from engine.units import MIB
 from tests.repositories import (
     CLOCK,
     content,
     findings,
+    flip,
     new_pool,
-    new_repository,
+    packs,
     push_snapshots,
     reopen,
+    restorable,
     restore,
     snapshot,
+    two_versions,
     write,
 )
 
@@ -31,46 +32,7 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(params=[False, pytest.param(True, marks=pytest.mark.slow)], ids=["clear", "encrypted"])
 def story(request):
     """A repository with two versions of one volume, and the pool they came from."""
-    pool, rnd = new_pool(), random.Random(3)
-    pool.create_volume("volume", 70 * MIB)
-    store = MemoryStore(CLOCK)
-    repository = new_repository(store, encrypted=request.param)
-    write(pool, "volume", (8 * MIB, rnd.randbytes(300 * KIB)), (66 * MIB, b"x" * 300 * KIB))
-    push_snapshots(repository, snapshot(pool, "a", "volume"))
-    write(pool, "volume", (8 * MIB, rnd.randbytes(64 * KIB)))
-    push_snapshots(repository, snapshot(pool, "b", "volume"))
-    return pool, store, repository
-
-
-def packs(store, repository, kind):
-    for blob in list(store.list("pack/")):
-        name = parse_pack_key(blob.key)
-        directory = read_directory(
-            name, blob.size, lambda o, n, key=blob.key: store.get_range(key, o, n), repository.keyring
-        )
-        if directory.kind is kind:
-            yield blob.key, directory
-
-
-def flip(store, key, position, mask=1):
-    body = bytearray(store.get(key))
-    body[position] ^= mask
-    store.put(key, body)
-
-
-def restorable(store, pool):
-    """Try every version; what comes back must be right. Returns how many could be restored in whole."""
-    repository, whole = reopen(store), 0
-    for manifest in repository.versions():
-        elsewhere = new_pool("elsewhere")
-        try:
-            restore(repository, manifest, elsewhere, "copy")
-        except Damaged:
-            continue
-        name = manifest.members[0].origin.snapshot
-        assert content(elsewhere, "copy") == content(pool, "volume", name), "a wrong byte was restored"
-        whole += 1
-    return whole
+    return two_versions(encrypted=request.param)
 
 
 def test_a_whole_repository_has_no_findings(story):
@@ -187,38 +149,6 @@ def test_a_manifest_moved_to_another_name_is_refused(story):
     store.put(f"versions/{second.version}", store.get(f"versions/{first.version}"))
 
     assert [finding.blob for finding in findings(repository)] == [f"versions/{second.version}"]
-
-
-@pytest.mark.slow
-def test_every_flipped_byte_of_small_blobs_is_found(story):
-    """Bit rot: each byte of each small blob in turn, and a sample of those of the packs."""
-    _, store, repository = story
-    rnd = random.Random(11)
-    for blob in list(store.list("")):
-        if not blob.key.startswith(("versions/", "index/", "pack/")):
-            continue
-        for position in range(blob.size) if blob.size < 1500 else rnd.sample(range(blob.size - 4), 12):
-            whole = store.get(blob.key)
-            flip(store, blob.key, position, 1 << rnd.randrange(8))
-            meaningless = blob.key.startswith("pack/") and position >= blob.size - 4
-            assert findings(repository) or meaningless, f"byte {position} of {blob.key}"
-            store.put(blob.key, whole)
-    assert findings(reopen(store)) == ()
-
-
-@pytest.mark.slow
-def test_a_damaged_descriptor_or_key_opens_nothing(story):
-    _, store, _ = story
-    rnd = random.Random(12)
-    for blob in list(store.list("")):
-        if not blob.key.startswith(("repository", "keys/")):
-            continue
-        whole = store.get(blob.key)
-        for position in rnd.sample(range(blob.size), 40):
-            flip(store, blob.key, position, 1 << rnd.randrange(8))
-            with pytest.raises(RokError):
-                reopen(store)
-            store.put(blob.key, whole)
 
 
 def test_a_copy_in_another_pack_stands_in_for_a_damaged_record(story):

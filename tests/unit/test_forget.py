@@ -6,7 +6,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from engine.errors import Damaged, NotFound, Refused
-from engine.ops.forget import Fate, ForgetReport, Scope, forget, plan_by_names, plan_by_rules
+from engine.ops.forget import Fate, ForgetReport, forget, plan_by_names, plan_by_rules
+from engine.ops.scope import Scope
 from engine.policy.retention import Rules
 from engine.repo.manifest import BROKEN, FORGOTTEN, Manifest, Member, Origin, Totals, seal_manifest
 from engine.repo.naming import ObjectName, VersionReference, parse_reference

@@ -249,3 +249,25 @@ def test_a_bucket_is_in_the_path_for_all_servers_but_amazon(url, environment, se
         opened.get("a")
     opened.close()
     assert sent == [sent_to]
+
+
+def test_two_stores_of_one_process_may_have_credentials_of_their_own(tmp_path, monkeypatch):
+    (tmp_path / "credentials").write_text(
+        "[second]\naws_access_key_id = SECOND\naws_secret_access_key = sesame\n", encoding="utf-8"
+    )
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "FIRST")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "sesame")
+
+    def key_of(url):
+        store = open_store(url, environment={}, clock=ManualClock())
+        credentials = store._client._request_signer._credentials
+        store.close()
+        return credentials.access_key
+
+    assert key_of("s3://bucket?endpoint=http://127.0.0.1:9") == "FIRST"
+    assert key_of("s3://bucket?endpoint=http://127.0.0.1:9&profile=second") == "SECOND"
+    with pytest.raises(Refused, match="third"):
+        key_of("s3://bucket?profile=third")

@@ -26,6 +26,7 @@ GOOD = {
     "s3://bucket?endpoint=https%3A%2F%2Fhost&region=eu-west-1": S3Location(
         "bucket", "", endpoint="https://host", region="eu-west-1"
     ),
+    "s3://bucket/a?profile=second": S3Location("bucket", "a", profile="second"),
     "s3://bucket/a?ca=/etc/ca.pem&storage_class=STANDARD_IA": S3Location(
         "bucket", "a", ca="/etc/ca.pem", storage_class="STANDARD_IA"
     ),
@@ -66,6 +67,8 @@ BAD = [
     "s3://bucket?endpoint=https://host:port",
     "s3://bucket?endpoint=https://host/%3Fa=b",
     "s3://bucket?storage_class=GLACIER",
+    "s3://bucket?profile=",
+    "s3://bucket?profile=a/b",
     "gs://bucket/a",
     "az://container/a",
     "gs:bucket:/a",
@@ -109,9 +112,9 @@ def test_a_kind_of_store_that_is_to_come_is_named():
 
 
 def test_an_unknown_parameter_is_told_the_known_ones():
-    with pytest.raises(Refused, match="'profile'") as caught:
-        parse_url("s3://bucket?profile=x")
-    assert "endpoint, region, ca, storage_class" in caught.value.hint
+    with pytest.raises(Refused, match="'proxy'") as caught:
+        parse_url("s3://bucket?proxy=x")
+    assert "endpoint, region, ca, storage_class, profile" in caught.value.hint
 
 
 def test_a_directory_is_made_only_when_asked(tmp_path):

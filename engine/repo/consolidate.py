@@ -1,0 +1,105 @@
+"""Consolidation: many index segments become few, without the facts whose packs are gone (rok-repository(5), I6).
+
+Any number may run at once. A fact is never lost: an old segment goes only after the new ones are acknowledged.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from engine.repo.pack import PackName
+from engine.repo.repository import Repository
+from engine.repo.segment import ENTRY_LIMIT, PackFacts, encode_segment
+
+SMALL: Final = ENTRY_LIMIT // 4  # entries: below it a segment is worth joining with others
+MANY: Final = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Consolidation:
+    """What was done, or would be: segments that went, segments written in their place, facts dropped (counts)."""
+
+    removed: int = 0
+    written: int = 0
+    dropped: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Outline:
+    """A segment that was read: of each pack that it states the number of entries."""
+
+    name: str
+    packs: Mapping[PackName, int]
+
+    @property
+    def entries(self) -> int:
+        """How many facts."""
+        return sum(self.packs.values())
+
+
+def consolidate(
+    repository: Repository,
+    segments: Sequence[Outline],
+    unstated: Sequence[PackName],
+    *,
+    dangling_share: float,
+    dry_run: bool = False,
+) -> Consolidation:
+    """Join small segments once there are many, and rewrite those of whose facts more than this share dangle.
+
+    `segments` are those that were read (damaged ones are left to `repo repair`), `unstated` the packs that none of them
+    stated: these are stated, so that nobody has to read their directories again. Memory: one segment, and a line for each pack.
+    """
+    sizes = repository.pack_sizes()  # later than the segments: a pack that is missing now is gone, not still to come
+    due = _due(segments, sizes, dangling_share)
+    orphans = [(name, sizes[name]) for name in unstated if name in sizes]
+    dropped = sum(count for segment in due for name, count in segment.packs.items() if name not in sizes)
+    if dry_run or not (due or orphans):
+        return Consolidation(len(due), int(bool(due)), dropped)
+    written = 0
+    for batch in _batches(_facts(repository, due, orphans, sizes)):
+        name = repository.entropy(16).hex()
+        repository.store.create(f"index/{name}", encode_segment(name, batch, repository.keyring, repository.entropy))
+        written += 1
+    for segment in due:
+        repository.store.delete(f"index/{segment.name}")
+    return Consolidation(len(due), written, dropped)
+
+
+def _due(segments: Sequence[Outline], sizes: dict[PackName, int], dangling_share: float) -> list[Outline]:
+    many_are_small = sum(segment.entries < SMALL for segment in segments) >= MANY
+
+    def is_due(segment: Outline) -> bool:
+        dangling = sum(count for name, count in segment.packs.items() if name not in sizes)
+        is_small = many_are_small and segment.entries < SMALL
+        return is_small or dangling > dangling_share * segment.entries or not segment.packs
+
+    return [segment for segment in segments if is_due(segment)]
+
+
+def _facts(
+    repository: Repository, due: Sequence[Outline], orphans: list[tuple[PackName, int]], sizes: dict[PackName, int]
+) -> Iterator[PackFacts]:
+    stated = set()
+    for segment in due:
+        for facts in repository.segment(segment.name):
+            if facts.name in sizes and (facts.name, facts.size) not in stated:
+                stated.add((facts.name, facts.size))
+                yield facts
+    for pack in orphans:
+        found = repository.read_facts(pack)
+        if found is not None:
+            yield found
+
+
+def _batches(stream: Iterator[PackFacts]) -> Iterator[list[PackFacts]]:
+    batch: list[PackFacts] = []
+    entries = 0
+    for facts in stream:
+        if batch and entries + facts.entries > ENTRY_LIMIT:
+            yield batch
+            batch, entries = [], 0
+        batch.append(facts)
+        entries += facts.entries
+    if batch:
+        yield batch

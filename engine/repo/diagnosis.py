@@ -1,0 +1,283 @@
+"""What a repository lacks: packs held against the index, the versions against both (rok-repository(5), DAMAGE).
+
+A chunk counts as lost when two complete looks miss it, each of which lists index and packs anew, the packs last: so a push, a
+forget or a collection that runs meanwhile is taken for no damage.
+"""
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from engine.errors import Damaged, NotFound
+from engine.extent import Extent, normalise
+from engine.progress import Progress
+from engine.repo.condemnation import Condemnation, given_up, survey_condemnations
+from engine.repo.examine import Depth, Examined, examine
+from engine.repo.index import Index
+from engine.repo.manifest import Manifest, Member
+from engine.repo.map import BLOCK, PAGE, REGION, ZEROS, page_count
+from engine.repo.naming import ObjectName
+from engine.repo.pack import PackName
+from engine.repo.reader import Missing, Reader
+from engine.repo.repository import Repository
+from engine.repo.sample import ALL, Portion, Sample
+from engine.repo.segment import PackFacts, believable
+
+DepthOf = Callable[[PackName], Depth]
+
+
+@dataclass(frozen=True, slots=True)
+class Hurt:
+    """A member of a version that cannot be restored in whole, and which of its extents are lost."""
+
+    object: ObjectName
+    version: str
+    member: str
+    extents: tuple[Extent, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """What one look found: packs and their sizes, and what segments, records of condemnation and packs say.
+
+    `index` is over all that can be read, by the packs' own directories where those were read; `absent` over what is stated
+    of packs that are gone, unreadable, or given up. `segments` that cannot be read have no facts.
+    """
+
+    sizes: Mapping[PackName, int]
+    segments: Mapping[str, Sequence[PackFacts] | None]
+    believed: Mapping[PackName, PackFacts]
+    condemned: Sequence[Condemnation]
+    unreadable_condemnations: Mapping[str, Damaged]
+    index: Index
+    absent: Index
+
+    def false_statements(self, examined: Examined) -> dict[str, list[PackName]]:
+        """By segment: the packs that are there, and whose own directory says something else."""
+        false: dict[str, list[PackName]] = {}
+        for segment, stated in self.segments.items():
+            for facts in stated or ():
+                truth = examined.facts.get(facts.name)
+                if truth is not None and facts.name in self.sizes and not truth.agrees_with(facts):
+                    false.setdefault(segment, []).append(facts.name)
+        return false
+
+
+@dataclass(slots=True)
+class Diagnosis:
+    """What is there, what is wrong with it, and what that costs: the extents that are lost, by the blob that lost them."""
+
+    contents: Contents
+    examined: Examined
+    losses: Mapping[str, Sequence[Hurt]]
+    unattributed: Mapping[str, int] = field(default_factory=dict)  # chunks that no pack is known to have held, by blob
+
+    @property
+    def hurt(self) -> list[Hurt]:
+        """The members of versions that lost something, whatever blob it was in."""
+        merged: dict[tuple[str, str], list[Hurt]] = {}
+        for hurts in self.losses.values():
+            for hurt in hurts:
+                merged.setdefault((hurt.version, hurt.member), []).append(hurt)
+        return [
+            Hurt(parts[0].object, version, member, tuple(normalise(e for part in parts for e in part.extents)))
+            for (version, member), parts in merged.items()
+        ]
+
+
+def diagnose(
+    repository: Repository, manifests: Sequence[Manifest], depth_of: DepthOf, progress: Progress, workers: int
+) -> Diagnosis:
+    """Look at all packs as closely as is asked, and at every map of the versions; twice where something is missing.
+
+    Memory: 60 bytes for each chunk of the repository, and a pack for each worker that reads whole ones.
+    """
+    examined = Examined()
+    contents = look(repository, examined, depth_of, progress, workers)
+    walk = _Walk(repository, contents, examined)
+    walk.go_through(manifests)
+    if walk.hurt_versions:
+        hurt = [manifest for manifest in manifests if manifest.version in walk.hurt_versions]
+        del contents, walk  # the second look needs as much memory as the first
+        contents = look(repository, examined, depth_of, progress, workers)
+        walk = _Walk(repository, contents, examined)
+        walk.go_through(_still_committed(repository, hurt))
+    return Diagnosis(contents, examined, walk.losses(), walk.unattributed)
+
+
+def portion_to_read(repository: Repository, read_data: Sample | bool) -> Portion | None:
+    """The packs whose every byte is to be read now; None for none of them."""
+    if not read_data:
+        return None
+    packed = sum(repository.pack_sizes().values())
+    return (ALL if read_data is True else read_data).portion(repository.store.now(), packed)
+
+
+def depths(portion: Portion | None, otherwise: Depth) -> DepthOf:
+    """How closely to look at each pack: at all of those of the portion, at the others as is said."""
+    return lambda name: Depth.RECORDS if portion is not None and name in portion else otherwise
+
+
+def _still_committed(repository: Repository, manifests: Iterable[Manifest]) -> Iterator[Manifest]:
+    for manifest in manifests:
+        try:
+            yield repository.manifest(manifest.version)
+        except (NotFound, Damaged):
+            continue  # forgotten since it was listed; or damaged since, which the next check finds
+
+
+def look(repository: Repository, examined: Examined, depth_of: DepthOf, progress: Progress, workers: int) -> Contents:
+    """One complete look: condemnations, then segments, then the packs, and what the packs say that were not looked at yet."""
+    condemned, unreadable = survey_condemnations(repository)
+    segments = dict(repository.index_segments())
+    sizes = repository.pack_sizes()
+    stated = [facts for known in segments.values() for facts in known or ()]
+    believed = believable(stated, sizes)
+    lost = given_up(condemned)
+    tasks = {
+        name: (size, believed.get(name), depth_of(name))
+        for name, size in sizes.items()
+        if name not in lost and name not in examined.read
+    }
+    whole = sum(size for size, _, depth in tasks.values() if depth is Depth.RECORDS)
+    progress.begin("checking", whole or None)
+    try:
+        examined.include(examine(repository, tasks, progress, workers))
+    finally:
+        progress.end()
+    usable: dict[PackName, PackFacts] = {}
+    for name in sizes.keys() - lost:
+        facts = examined.facts.get(name) or believed.get(name)
+        if facts is not None:
+            usable[name] = facts
+    absent = [facts for facts in stated if facts.name not in usable]
+    untold = [(name, sizes[name]) for name in lost & sizes.keys() - {facts.name for facts in absent}]
+    absent += [facts for facts in repository.concurrently(repository.read_facts, untold) if facts is not None]
+    return Contents(
+        sizes, segments, believed, condemned, unreadable, index=Index(usable.values()), absent=Index(absent)
+    )
+
+
+class _Walk:
+    """Goes through the maps of versions, and notes what they need and nothing gives."""
+
+    def __init__(self, repository: Repository, contents: Contents, examined: Examined) -> None:
+        self._index, self._absent, self._bad = contents.index, contents.absent, examined.bad
+        self._misled = _misled(contents, examined)
+        self._reader: Reader = repository.reader(contents.index)
+        self._sound: set[bytes] = set()  # region maps all of whose chunks are good: most versions share most of theirs
+        self._notes: dict[str, list[tuple[Manifest, Member, Extent]]] = {}  # by blob
+        self.hurt_versions: set[str] = set()
+        self.unattributed: dict[str, int] = {}
+
+    def go_through(self, manifests: Iterable[Manifest]) -> None:
+        for manifest in manifests:
+            for member in manifest.members:
+                if member.root != ZEROS:
+                    self._member(manifest, member)
+
+    def losses(self) -> dict[str, list[Hurt]]:
+        return {blob: list(_hurt(notes)) for blob, notes in self._notes.items()}
+
+    def _member(self, manifest: Manifest, member: Member) -> None:
+        everything = Extent(0, member.size)
+        try:
+            pages = self._reader.pages(member.root, member.size)
+        except Missing:
+            self._note(manifest, member, member.root, everything)
+            return
+        if self._is_hidden(member.root):
+            self._note(manifest, member, member.root, everything)
+        assert len(pages) == page_count(member.size)
+        for number, page in enumerate(pages):
+            if page != ZEROS:
+                self._page(manifest, member, number, page)
+
+    def _page(self, manifest: Manifest, member: Member, number: int, page: bytes) -> None:
+        start = number * PAGE
+        extent = Extent(start, min(PAGE, member.size - start))
+        try:
+            regions = self._reader.regions(page, number, member.size)
+        except Missing:
+            self._note(manifest, member, page, extent)
+            return
+        if self._is_hidden(page):
+            self._note(manifest, member, page, extent)
+        for offset, reference in enumerate(regions):
+            if reference != ZEROS and reference not in self._sound:
+                self._region(manifest, member, number * (PAGE // REGION) + offset, reference)
+
+    def _region(self, manifest: Manifest, member: Member, number: int, reference: bytes) -> None:
+        start = number * REGION
+        extent = Extent(start, min(REGION, member.size - start))
+        try:
+            entries = self._reader.region(reference, number, member.size)
+        except Missing:
+            self._note(manifest, member, reference, extent)
+            return
+        sound = not self._is_hidden(reference)
+        if not sound:
+            self._note(manifest, member, reference, extent)
+        for entry in entries:
+            if not entry.is_hole and (not self._is_there(entry.chunk) or self._is_hidden(entry.chunk)):
+                sound = False
+                first = start + entry.start * BLOCK
+                length = min(entry.blocks * BLOCK, member.size - first)
+                self._note(manifest, member, entry.chunk, Extent(first, length))
+        if sound:
+            self._sound.add(reference)
+
+    def _is_there(self, reference: bytes) -> bool:
+        if not self._bad:
+            return self._index.find(reference) is not None
+        return any((place.pack, place.offset) not in self._bad for place in self._index.find_all(reference))
+
+    def _is_hidden(self, reference: bytes) -> bool:
+        """Is it where no reader looks, because segments say something else of every pack that holds it?"""
+        return bool(self._misled) and all(
+            place.pack in self._misled
+            and (reference, place.offset, place.length) not in self._misled[place.pack].places
+            for place in self._index.find_all(reference)
+        )
+
+    def _note(self, manifest: Manifest, member: Member, reference: bytes, extent: Extent) -> None:
+        blob = self._blamed(reference)
+        if blob is None:
+            blob = f"versions/{manifest.version}"
+            self.unattributed[blob] = self.unattributed.get(blob, 0) + 1
+        self._notes.setdefault(blob, []).append((manifest, member, extent))
+        self.hurt_versions.add(manifest.version)
+
+    def _blamed(self, reference: bytes) -> str | None:
+        """The blob that should give it and does not."""
+        for place in self._index.find_all(reference):
+            misled = self._misled.get(place.pack)
+            return f"index/{misled.segment}" if misled else place.pack.key
+        absent = self._absent.find(reference)
+        return absent.pack.key if absent else None
+
+
+@dataclass(frozen=True, slots=True)
+class _Misled:
+    """A pack of which readers believe something false: the segment that says it, and where they look for what."""
+
+    segment: str
+    places: Collection[tuple[bytes, int, int]]
+
+
+def _misled(contents: Contents, examined: Examined) -> dict[PackName, _Misled]:
+    misled = {}
+    for segment, packs in contents.false_statements(examined).items():
+        for name in packs:
+            believed = contents.believed.get(name)  # readers know that the others are in dispute, and ask the pack
+            if believed is not None and not believed.agrees_with(examined.facts[name]):
+                places = {(bytes(record.chunk), record.offset, record.length) for record in believed.records()}
+                misled[name] = _Misled(segment, places)
+    return misled
+
+
+def _hurt(notes: Iterable[tuple[Manifest, Member, Extent]]) -> Iterator[Hurt]:
+    by_member: dict[tuple[str, str], tuple[Manifest, list[Extent]]] = {}
+    for manifest, member, extent in notes:
+        by_member.setdefault((manifest.version, member.name), (manifest, []))[1].append(extent)
+    for (version, name), (manifest, extents) in by_member.items():
+        yield Hurt(manifest.object, version, name, tuple(normalise(extents)))
