@@ -334,6 +334,19 @@ def test_with_a_cache_too_condemnations_are_read_before_segments_and_packs_are_l
         assert {name for name, key in calls if key == "pack/"} == {"list"}
 
 
+def test_what_is_condemned_is_found_and_stored_again_and_what_is_given_up_is_not_found(writer, node):
+    kept, condemned, damaged = (writer.add_pack([prefix]) for prefix in PREFIXES[:3])
+    writer.add_segment([kept, condemned, damaged])
+    writer.condemn(condemned)
+    writer.condemn(damaged, damaged=True)
+    for _ in range(2):
+        index = node.repository.load_index()[0]
+        assert [index.find(prefix) is not None for prefix in PREFIXES[:3]] == [True, True, False]
+        assert [index.claim(prefix) for prefix in PREFIXES[:3]] == [False, True, True]
+        assert index.distinct == 2
+        node.reopen()
+
+
 def test_a_segment_damaged_later_is_used_until_a_check_finds_it(writer, node):
     pack = writer.add_pack(PREFIXES[:4])
     name = writer.add_segment([pack])
