@@ -189,7 +189,10 @@ class _Collection:
             return
         blob = seal_condemnation(name, (pack.name for pack in chosen), repository.keyring, repository.entropy)
         repository.store.create(f"{GC_PREFIX}{name}", blob)
-        made = repository.store.stat(f"{GC_PREFIX}{name}").modified
+        try:
+            made = repository.store.stat(f"{GC_PREFIX}{name}").modified
+        except NoSuchBlob:
+            return  # another run has taken it up, and finished it
         self._advance(Condemnation(name, frozenset(pack.name for pack in chosen), damaged=False, made=made))
 
     def _advance(self, record: Condemnation) -> None:

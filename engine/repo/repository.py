@@ -19,6 +19,7 @@ from engine.repo.cache import CacheFolder, Mask
 from engine.repo.condemnation import given_up, read_condemnations, survey_condemnations
 from engine.repo.descriptor import (
     DESCRIPTOR_KEY,
+    DESCRIPTOR_LIMIT,
     Descriptor,
     check_seal,
     clear_master,
@@ -26,6 +27,7 @@ from engine.repo.descriptor import (
     parse_descriptor,
     read_descriptor,
 )
+from engine.repo.document import DOCUMENT_LIMIT
 from engine.repo.factcache import FactCache, believable
 from engine.repo.index import Index
 from engine.repo.keyblob import KEYS_PREFIX, Secret, wrap_master
@@ -36,7 +38,7 @@ from engine.repo.pack import PackName, parse_pack_key, read_directory
 from engine.repo.paper import PaperKey
 from engine.repo.reader import Reader
 from engine.repo.seal import Entropy, Keyring
-from engine.repo.segment import PackFacts, decode_segment, facts_of
+from engine.repo.segment import SEGMENT_LIMIT, PackFacts, decode_segment, facts_of
 from engine.repo.session import PACK_TARGET, Purpose, Session, open_session, session_of
 from engine.repo.table import Table
 from engine.repo.unlock import unlock
@@ -108,7 +110,7 @@ def initialise(store: Store, secret: Secret | None, *, clock: Clock, entropy: En
 def _refuse_occupied(store: Store) -> None:
     for blob in store.list(""):
         if blob.key == DESCRIPTOR_KEY:
-            parse_descriptor(store.get(DESCRIPTOR_KEY), store.url)
+            parse_descriptor(store.get_range(DESCRIPTOR_KEY, 0, DESCRIPTOR_LIMIT + 1), store.url)
             raise Refused(f"there is a repository at {store.url} already", hint="use it, or choose another place")
         if not blob.key.startswith((KEYS_PREFIX, "probe/")):  # those may be left by an interrupted creation
             raise Refused(
@@ -211,6 +213,8 @@ class Repository:
         return _survey(everything, (entry for entry in read if isinstance(entry, Manifest)), by_version)
 
     def _open_listed(self, blob: Blob) -> Manifest | Damaged | None:
+        if blob.size > DOCUMENT_LIMIT:
+            return _too_large(blob)
         try:
             return self.manifest(blob.key.removeprefix("versions/"))
         except NotFound:
@@ -224,8 +228,12 @@ class Repository:
         A manifest that was damaged in the store since then is not told of: `survey` finds it.
         """
         everything = list(self.store.list("versions/"))
-        listed = [blob for blob in everything if blob.size > TOMBSTONE_LIMIT]
-        return _survey(everything, *self._manifests.manifests(listed, bucket, name, self._sealed_manifests))
+        listed = [blob for blob in everything if TOMBSTONE_LIMIT < blob.size <= DOCUMENT_LIMIT]
+        manifests, damaged = self._manifests.manifests(listed, bucket, name, self._sealed_manifests)
+        large = {
+            blob.key.removeprefix("versions/"): _too_large(blob) for blob in everything if blob.size > DOCUMENT_LIMIT
+        }
+        return _survey(everything, manifests, damaged | large)
 
     def _sealed_manifests(self, versions: Sequence[str]) -> Iterator[tuple[str, bytes | None]]:
         return zip(versions, self.concurrently(self._sealed_manifest, versions), strict=True)
@@ -349,12 +357,14 @@ class Repository:
 
     def _read_segments(self, blobs: Iterable[Blob]) -> Iterator[tuple[str, list[PackFacts] | None]]:
         for batch in _batches(blobs, self.connections):
-            names = [blob.key.removeprefix("index/") for blob in batch]
-            yield from (entry for entry in self.concurrently(self._read_segment, names) if entry is not None)
+            yield from (entry for entry in self.concurrently(self._read_segment, batch) if entry is not None)
 
-    def _read_segment(self, name: str) -> tuple[str, list[PackFacts] | None] | None:
+    def _read_segment(self, listed: Blob) -> tuple[str, list[PackFacts] | None] | None:
+        name = listed.key.removeprefix("index/")
+        if listed.size > SEGMENT_LIMIT:
+            return name, None
         try:
-            blob = self.store.get(f"index/{name}")
+            blob = self.store.get(listed.key)
         except NoSuchBlob:
             return None  # consolidated since it was listed: its facts are in another segment, and in the packs
         try:
@@ -438,6 +448,10 @@ class Repository:
             return [call(item) for item in listed]
         with ThreadPoolExecutor(threads) as pool:
             return list(pool.map(call, listed))
+
+
+def _too_large(blob: Blob) -> Damaged:
+    return Damaged(f"the manifest {blob.key} has {blob.size} bytes, more than any can have")
 
 
 def _survey(everything: Iterable[Blob], manifests: Iterable[Manifest], damaged: Mapping[str, Damaged]) -> Survey:

@@ -30,7 +30,7 @@ from engine.repo.reader import Reader
 from engine.repo.seal import Entropy, Keyring
 from engine.repo.segment import PackFacts, encode_segment, facts_of, in_batches
 from engine.repo.upload import Uploads
-from engine.store.base import BlobExists, Buffer, Store, Unknown
+from engine.store.base import BlobExists, Buffer, NoSuchBlob, Store, Unknown
 from engine.units import MIB
 
 LEASE_SECONDS: Final = 30 * 60
@@ -151,7 +151,13 @@ class Session:
         store = self._grounds.store
         begun = self._grounds.clock.monotonic()
         self._is_open = True  # from here on it may exist, even if the next call never answers
-        self.opened = store.stat(self._write_record()).modified
+        try:
+            self.opened = store.stat(self._write_record()).modified
+        except NoSuchBlob:
+            raise Failed(
+                f"the session of version {self.version} was given up for dead before it began",
+                hint="run the push again",
+            ) from None
         self._refreshed = begun
         if self._purpose.base is not None:
             # Forgotten meanwhile, or damaged: then there is no base, and every chunk is looked up.

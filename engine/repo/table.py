@@ -208,12 +208,15 @@ def table_in_memory(segments: Sequence[tuple[str, Sequence[PackFacts]]]) -> Tabl
 
 
 def _starts(lengths: Words, records: Positions, firsts: Words, counts: Positions) -> Words:
-    """The column. A pack that states more than can be is told to end where it can: its last records then are too short."""
+    """The column."""
     plain = np.zeros(len(lengths) + len(counts), np.uint64)
     plain[records] = lengths & np.uint32(_PLAIN)
     before = np.cumsum(plain) - plain
     before -= np.repeat(before[firsts], counts + 1)
-    starts: Words = np.minimum(before + np.uint64(HEADER), np.uint64(_PLAIN)).astype(np.uint32)
+    assert int(before.max(initial=0)) + HEADER <= _PLAIN, (
+        "neither segments nor directories state more than a pack has room for"
+    )
+    starts: Words = (before + np.uint64(HEADER)).astype(np.uint32)
     starts[records] |= lengths & np.uint32(RAW_BIT)
     return starts
 

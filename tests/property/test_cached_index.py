@@ -62,7 +62,7 @@ class Writer:
         name = PackName(self.entropy(16).hex(), 0)
         pack = PackBuilder(name, kind, bytearray(16 * KIB), self.repository.keyring, self.entropy)
         for number, prefix in enumerate(prefixes):
-            pack.add(ChunkId(prefix * 2), bytes(number), raw=number % 2 == 0, blocks=1)
+            pack.add(ChunkId(prefix * 2), bytes(number + 1), raw=number % 2 == 0, blocks=1)
         blob = bytes(pack.finish())
         self.store.create(name.key, blob)
         self.facts[name] = facts_of(Directory(name, kind, len(blob), tuple(pack.records)))

@@ -130,7 +130,7 @@ def test_tags_of_many_versions_cost_a_listing_and_a_read_for_each_that_has_any(s
     assert all_tags(repository, [*untagged, VERSION])[VERSION].pinned
     assert [(call.operation, call.key) for call in faulty.calls[before:]] == [
         ("list", "tags/"),
-        ("get", f"tags/{VERSION}"),
+        ("get_range", f"tags/{VERSION}"),
     ]
 
 

@@ -1,0 +1,24 @@
+"""The simulation finds every hole that a looser protocol has; and by the same schedules the product loses nothing."""
+
+import pytest
+
+from tests.simulation.bugs import HOLES, plant
+from tests.simulation.scheduler import Lost
+from tests.simulation.world import Broken
+
+BY_CIRCUMSTANCES = ("tombstone-swept", "late-pack")  # no change of the code, but times that are chosen too short
+
+
+@pytest.mark.parametrize("bug", HOLES)
+def test_the_simulation_finds(bug, monkeypatch):
+    plant(bug, monkeypatch)
+    hole = HOLES[bug]
+    _, failure = hole.scenario.direct(hole.plan, hole.fates)
+    assert isinstance(failure, Lost | Broken)
+
+
+@pytest.mark.parametrize("bug", [bug for bug in HOLES if bug not in BY_CIRCUMSTANCES])
+def test_without_the_bug_the_same_schedule_is_harmless(bug):
+    hole = HOLES[bug]
+    run, failure = hole.scenario.direct(hole.plan, hole.fates)
+    assert failure is None, "\n".join(run.trace)
