@@ -155,7 +155,7 @@ class Session:
             return read_paper(paper) if paper else read_secret(self.config.repository, self.world.environment)
 
         with self.store(limit_upload=limit_upload) as store:
-            yield open_repository(store, ask, clock=self.world.clock, entropy=self.world.entropy)
+            yield open_repository(store, ask, clock=self.world.clock, entropy=self.world.entropy, caches=self._caches)
 
     @contextmanager
     def destination(self, given: RepositoryConfig, *, limit_upload: int | None = None) -> "Iterator[Repository]":
@@ -171,7 +171,12 @@ class Session:
                 lambda: read_secret(given, self.world.environment, role=DESTINATION),
                 clock=self.world.clock,
                 entropy=self.world.entropy,
+                caches=self._caches,
             )
+
+    @property
+    def _caches(self) -> Path:
+        return self.state_directory / "cache"
 
     def first_secret(self) -> "Secret":
         """The secret of a repository to be made; a person types a passphrase twice."""

@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
 from engine.device.base import Change, Filesystem, Outcome, Pool, Snapshot, Source
-from engine.errors import Refused
+from engine.errors import Damaged, NotFound, Refused
 from engine.extent import Extent
 from engine.ops.intake import Effort, Intake, Stored, open_session, store_contents
 from engine.progress import Progress
@@ -69,7 +69,8 @@ def push(
     hurt = hurt_versions(repository)
     # A version that lost something is no base, since the holes would be inherited; and its snapshots are worth sending again.
     versions = [v for v in repository.versions(destination.bucket, destination.name) if v.version not in hurt]
-    if not options.full and (there := _already_pushed(versions, snapshots)) is not None:
+    there = None if options.full else _already_pushed(versions, snapshots)
+    if there is not None and _stands(repository, there):
         return _report(there, read=0, stored=0, new_chunks=0, seconds=0.0, outcome=Outcome.ALREADY_THERE)
     new = _NewVersion(repository, snapshots, destination, options, node, tool, progress)
     base, previous = (None, {}) if options.full else _choose_base(versions, snapshots)
@@ -166,6 +167,15 @@ def _already_pushed(versions: Sequence[Manifest], snapshots: Sequence[tuple[Pool
         if {member.origin.snapshot_uuid for member in manifest.members} == wanted:
             return manifest
     return None
+
+
+def _stands(repository: Repository, version: Manifest) -> bool:
+    """Is the version there still, and whole? What the node recalls of it does not tell."""
+    try:
+        repository.manifest(version.version)
+    except (NotFound, Damaged):
+        return False
+    return True
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,20 +1,21 @@
 """The index: where each chunk is, over all packs; which of those stay; and which new chunks a session has taken on.
 
-Held as sorted arrays: 28 bytes an entry of the index, 16 bytes a new chunk. One object serves many threads.
+It looks things up in tables, of whose packs not all count: some are gone, given up, or stated twice. One object serves many
+threads.
 """
 
 import threading
-from bisect import bisect_left
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 
-from engine.repo.map import REFERENCE
-from engine.repo.pack import RAW_BIT, PackKind, PackName
+from engine.repo.cache import Mask
+from engine.repo.keys import Longs, Positions, SortedKeys, Words, all_halves, halves, sorted_keys
+from engine.repo.pack import PackKind, PackName
 from engine.repo.segment import PackFacts
+from engine.repo.table import Table, table_in_memory
 
 _RECENT_LIMIT: Final = 1 << 16
 
@@ -29,72 +30,191 @@ class Location:
     raw: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where many chunks are, in the order in which they were asked for.
+
+    `packs` numbers the packs of the index, -1 where no pack holds the chunk, and the rest means nothing; see Index.pack.
+    """
+
+    packs: Positions
+    offsets: Words
+    lengths: Words
+    raw: Mask
+
+
 class Index:
     """The facts of the given packs, which must all exist; of each only one statement counts.
 
     What is in a pack of `condemned` may be read as long as it is there, but is no reason not to store it again.
     """
 
-    def __init__(self, facts: Iterable[PackFacts], condemned: Container[PackName] = frozenset()) -> None:
-        self.packs: Mapping[PackName, PackFacts] = {pack.name: pack for pack in facts}
-        self._names = list(self.packs)
-        self._condemned = frozenset(number for number, name in enumerate(self._names) if name in condemned)
-        packs = list(self.packs.values())
-        keys = _as_keys(b"".join(pack.prefixes for pack in packs))
-        order = np.lexsort((keys[:, 1], keys[:, 0]))
-        self._keys = _SortedKeys(keys[order])
-        numbers = np.repeat(np.arange(len(packs), dtype=np.uint32), [pack.entries for pack in packs])
-        empty = [np.empty(0, np.uint32)]
-        self._numbers = _view(numbers[order])
-        self._offsets = _view(np.concatenate([pack.offsets() for pack in packs] or empty)[order])
-        self._lengths = _view(np.concatenate([pack.lengths for pack in packs] or empty)[order])
+    def __init__(self, facts: Iterable[PackFacts] = (), condemned: Collection[PackName] = frozenset()) -> None:
+        self._shards: list[_Shard] = []
         self._claims = _Claims()
+        self._rows = 0  # of all shards, those that do not count included
+        self._condemned = condemned
+        self._add_facts(list({pack.name: pack for pack in facts}.values()))
+
+    @classmethod
+    def over(
+        cls,
+        stated: Iterable[tuple[Table, Mask]],
+        facts: Sequence[PackFacts],
+        condemned: Collection[PackName] = frozenset(),
+    ) -> "Index":
+        """The index of those packs of tables that count, and of more facts, about packs that do not."""
+        index = cls((), condemned)
+        for table, counts in stated:
+            index._add(table, counts)
+        index._add_facts(facts)
+        return index
+
+    def _add_facts(self, facts: Sequence[PackFacts]) -> None:
+        if facts:
+            self._add(table_in_memory([("", facts)]), np.ones(len(facts), np.bool_))
+
+    def _add(self, table: Table, counts: Mask) -> None:
+        self._shards.append(_Shard(table, counts, self._rows, self._condemned))
+        self._rows += len(counts)
+
+    @property
+    def packs(self) -> set[PackName]:
+        """The packs that it is of."""
+        return {shard.pack(row) for shard in self._shards for row in np.flatnonzero(shard.counts).tolist()}
 
     @property
     def chunks(self) -> int:
         """How many facts are about chunks of content, not maps."""
-        return sum(pack.entries for pack in self.packs.values() if pack.kind is PackKind.CHUNKS)
+        return sum(shard.chunks for shard in self._shards)
 
     @property
     def distinct(self) -> int:
         """How many chunks and maps are in some pack, each counted once."""
-        return self._keys.distinct()
+        if not self._shards:
+            return 0
+        highs, lows = (np.concatenate(column) for column in zip(*(shard.keys() for shard in self._shards), strict=True))
+        order = np.lexsort((lows, highs))
+        highs, lows = highs[order], lows[order]
+        return len(highs) and 1 + int(np.count_nonzero((highs[1:] != highs[:-1]) | (lows[1:] != lows[:-1])))
 
     def find(self, prefix: bytes) -> Location | None:
         """Where the chunk or map of this 16-byte prefix can be read; None when no pack holds it."""
-        at = self._keys.find(prefix)
-        return None if at is None else self._location(at)
+        high, low = halves(prefix)
+        for shard in self._shards:
+            at = shard.find(high, low)
+            if at >= 0:
+                return shard.location(at)
+        return None
 
     def find_all(self, prefix: bytes) -> list[Location]:
         """Every place where the chunk is."""
-        at, found = self._keys.find(prefix), []
-        while at is not None and self._keys.holds(at, prefix):
-            found.append(self._location(at))
-            at += 1
-        return found
+        high, low = halves(prefix)
+        return [location for shard in self._shards for location in shard.find_all(high, low)]
 
-    def _location(self, at: int) -> Location:
-        length = self._lengths[at]
-        name = self._names[self._numbers[at]]
-        return Location(name, self._offsets[at], length & (RAW_BIT - 1), bool(length & RAW_BIT))
+    def find_many(self, prefixes: bytes) -> Places:
+        """Where the chunks of joined prefixes are: much faster than one by one, from some dozens on."""
+        highs, lows = all_halves(prefixes)
+        count = len(highs)
+        places = Places(
+            np.full(count, -1), np.zeros(count, np.uint32), np.zeros(count, np.uint32), np.zeros(count, np.bool_)
+        )
+        missing = np.arange(count)
+        for shard in self._shards:
+            at = shard.find_many(highs[missing], lows[missing])
+            found, at, missing = missing[at >= 0], at[at >= 0], missing[at < 0]
+            places.packs[found] = shard.first + shard.table.rows_of(at)
+            places.offsets[found], places.lengths[found], places.raw[found] = shard.table.places(at)
+        return places
+
+    def pack(self, number: int) -> PackName:
+        """The pack that Places tells by a number."""
+        for shard in reversed(self._shards):
+            if number >= shard.first:
+                return shard.pack(number - shard.first)
+        raise IndexError(number)
+
+    def locations(self, prefixes: Sequence[bytes]) -> list[Location | None]:
+        """Where each chunk is; None where no pack holds it."""
+        places = self.find_many(b"".join(prefixes))
+        columns = (places.packs.tolist(), places.offsets.tolist(), places.lengths.tolist(), places.raw.tolist())
+        return [
+            None if number < 0 else Location(self.pack(number), offset, length, raw)
+            for number, offset, length, raw in zip(*columns, strict=True)
+        ]
 
     def claim(self, prefix: bytes) -> bool:
         """True for the one caller who must store this chunk; False when it is stored to stay, or someone else has claimed it."""
-        return not self._stays(prefix) and self._claims.take(prefix)
-
-    def _stays(self, prefix: bytes) -> bool:
-        at = self._keys.find(prefix)
-        if at is None or not self._condemned:
-            return at is not None
-        while self._keys.holds(at, prefix):
-            if self._numbers[at] not in self._condemned:
-                return True
-            at += 1
-        return False
+        high, low = halves(prefix)
+        for shard in self._shards:
+            if shard.stays(high, low):
+                return False
+        return self._claims.take(prefix)
 
     def reclaim(self, prefix: bytes) -> bool:
         """True for the one caller who must store this chunk again, although some pack should hold it."""
         return self._claims.take(prefix)
+
+
+class _Shard:
+    """A table, and which of its packs count, and of those which stay; the index numbers them from `first`."""
+
+    def __init__(self, table: Table, counts: Mask, first: int, condemned: Collection[PackName]) -> None:
+        self.table, self.counts, self.first = table, counts, first
+        self._names: dict[int, PackName] = {}
+        self._stay = counts
+        if condemned:
+            names = {str(pack) for pack in condemned}
+            self._stay = counts & np.array([name not in names for name in table.packs], np.bool_)
+        self._all = bool(counts.all())
+
+    @property
+    def chunks(self) -> int:
+        return int(self.table.counts[self.counts & (self.table.kinds == PackKind.CHUNKS)].sum())
+
+    def keys(self) -> tuple[Longs, Longs]:
+        """Those of all entries that count."""
+        keys = self.table.keys
+        if self._all:
+            return keys.highs, keys.lows
+        chosen = self.counts[self.table.rows_of(np.arange(len(keys)))]
+        return keys.highs[chosen], keys.lows[chosen]
+
+    def stays(self, high: int, low: int) -> bool:
+        return self._next(self.table.keys.find(high, low), self._stay) >= 0
+
+    def find_all(self, high: int, low: int) -> Iterator[Location]:
+        at = self.find(high, low)
+        while at >= 0:
+            yield self.location(at)
+            at = self._next(self.table.keys.next(at), self.counts)
+
+    def find(self, high: int, low: int) -> int:
+        return self._next(self.table.keys.find(high, low), self.counts)
+
+    def _next(self, at: int, chosen: Mask) -> int:
+        """From a position on, the first that is of a chosen pack; -1 when there is none."""
+        while at >= 0 and not chosen[self.table.row(at)]:
+            at = self.table.keys.next(at)
+        return at
+
+    def location(self, at: int) -> Location:
+        return Location(self.pack(self.table.row(at)), *self.table.place(at))
+
+    def find_many(self, highs: Longs, lows: Longs) -> Positions:
+        at = self.table.keys.find_many(highs, lows)
+        pending = np.flatnonzero(at >= 0)
+        while len(pending) and not self._all:
+            pending = pending[~self.counts[self.table.rows_of(at[pending])]]
+            at[pending] = self.table.keys.next_many(at[pending])
+            pending = pending[at[pending] >= 0]
+        return at
+
+    def pack(self, row: int) -> PackName:
+        name = self._names.get(row)
+        if name is None:
+            name = self._names[row] = self.table.pack(row)
+        return name
 
 
 class _Claims:
@@ -102,69 +222,27 @@ class _Claims:
 
     def __init__(self) -> None:
         self._recent: set[bytes] = set()
-        self._runs: list[_SortedKeys] = []
+        self._runs: list[SortedKeys] = []
         self._lock = threading.Lock()
 
     def take(self, prefix: bytes) -> bool:
         """Add the prefix; False when it is there already."""
         with self._lock:
-            if prefix in self._recent or any(run.find(prefix) is not None for run in self._runs):
+            if prefix in self._recent or (self._runs and self._is_in_runs(prefix)):
                 return False
             self._recent.add(prefix)
             if len(self._recent) == _RECENT_LIMIT:
                 self._fold()
             return True
 
+    def _is_in_runs(self, prefix: bytes) -> bool:
+        high, low = halves(prefix)
+        return any(run.find(high, low) >= 0 for run in self._runs)
+
     def _fold(self) -> None:
-        keys = _as_keys(b"".join(self._recent))
+        highs, lows = all_halves(b"".join(self._recent))
         self._recent = set()
-        while self._runs and len(self._runs[-1]) <= len(keys):
-            keys = np.concatenate([self._runs.pop().keys(), keys])
-        self._runs.append(_SortedKeys(keys[np.lexsort((keys[:, 1], keys[:, 0]))]))
-
-
-Keys = npt.NDArray[np.uint64]  # shape (entries, 2): the halves of each prefix as numbers, the first byte the highest
-
-
-def _as_keys(prefixes: bytes) -> Keys:
-    return np.frombuffer(prefixes, dtype=">u8").reshape(-1, 2).astype(np.uint64)
-
-
-class _SortedKeys:
-    """Sorted prefixes, to be searched one at a time.
-
-    Memoryviews of two columns: indexing and bisecting those from Python is several times faster than numpy scalars.
-    """
-
-    def __init__(self, keys: Keys) -> None:
-        self._high, self._low = _view(keys[:, 0]), _view(keys[:, 1])
-
-    def __len__(self) -> int:
-        return len(self._high)
-
-    def keys(self) -> Keys:
-        return np.stack([np.asarray(self._high), np.asarray(self._low)], axis=1)
-
-    def distinct(self) -> int:
-        high, low = np.asarray(self._high), np.asarray(self._low)
-        return len(high) and 1 + int(np.count_nonzero((high[1:] != high[:-1]) | (low[1:] != low[:-1])))
-
-    def find(self, prefix: bytes) -> int | None:
-        """The first place of the prefix; None when it is nowhere."""
-        assert len(prefix) == REFERENCE
-        high, low = int.from_bytes(prefix[:8], "big"), int.from_bytes(prefix[8:], "big")
-        at = bisect_left(self._high, high)
-        while at < len(self._high) and self._high[at] == high:
-            if self._low[at] == low:
-                return at
-            at += 1
-        return None
-
-    def holds(self, at: int, prefix: bytes) -> bool:
-        """Does the prefix stand at this place?"""
-        high, low = int.from_bytes(prefix[:8], "big"), int.from_bytes(prefix[8:], "big")
-        return at < len(self._high) and (self._high[at], self._low[at]) == (high, low)
-
-
-def _view(array: npt.NDArray[np.uint64] | npt.NDArray[np.uint32]) -> memoryview:
-    return memoryview(np.ascontiguousarray(array))  # type: ignore[arg-type] # numpy arrays are buffers
+        while self._runs and len(self._runs[-1]) <= len(highs):
+            run = self._runs.pop()
+            highs, lows = np.concatenate([run.highs, highs]), np.concatenate([run.lows, lows])
+        self._runs.append(sorted_keys(highs, lows))

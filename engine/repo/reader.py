@@ -157,10 +157,10 @@ class Reader:
 
     def tries(self, entries: Iterable[Entry], codec: Codec) -> Iterator[tuple[Entry, Buffer | Missing]]:
         """The same, with the error in place of the content for a chunk that no pack gives: first those that none states."""
-        wanted = []
-        for entry in entries:
+        wanted, listed = [], list(entries)
+        for entry, found in zip(listed, self._index.locations([entry.chunk for entry in listed]), strict=True):
             try:
-                location = self._index.find(entry.chunk) or self._persist(partial(_locate, entry))
+                location = found or self._persist(partial(_locate, entry))
             except Missing as missing:
                 yield entry, missing
                 continue

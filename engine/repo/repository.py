@@ -5,15 +5,17 @@
 """
 
 import difflib
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import Final, TypeVar
 
 from engine.clock import Clock
 from engine.errors import Damaged, NotFound, Refused
+from engine.repo.cache import CacheFolder, Mask
 from engine.repo.condemnation import given_up, read_condemnations, survey_condemnations
 from engine.repo.descriptor import (
     DESCRIPTOR_KEY,
@@ -26,16 +28,19 @@ from engine.repo.descriptor import (
     read_descriptor,
 )
 from engine.repo.document import DOCUMENT_LIMIT
+from engine.repo.factcache import FactCache, believable
 from engine.repo.index import Index
 from engine.repo.keyblob import KEYS_PREFIX, Secret, wrap_master
 from engine.repo.manifest import BROKEN, FORGOTTEN, TOMBSTONE_LIMIT, Manifest, open_manifest
+from engine.repo.manifestcache import ManifestCache
 from engine.repo.naming import VersionReference
 from engine.repo.pack import PackName, parse_pack_key, read_directory
 from engine.repo.paper import PaperKey
 from engine.repo.reader import Reader
 from engine.repo.seal import Entropy, Keyring
-from engine.repo.segment import SEGMENT_LIMIT, PackFacts, believable, decode_segment, facts_of
+from engine.repo.segment import SEGMENT_LIMIT, PackFacts, decode_segment, facts_of
 from engine.repo.session import PACK_TARGET, Purpose, Session, open_session, session_of
+from engine.repo.table import Table
 from engine.repo.unlock import unlock
 from engine.store.base import Blob, BlobExists, NoSuchBlob, Store
 from engine.units import MIB
@@ -129,10 +134,16 @@ def _probe_create_if_absent(store: Store, entropy: Entropy) -> None:
 
 
 def open_repository(
-    store: Store, ask: Callable[[], Secret | PaperKey], *, clock: Clock, entropy: Entropy
+    store: Store,
+    ask: Callable[[], Secret | PaperKey],
+    *,
+    clock: Clock,
+    entropy: Entropy,
+    caches: Path | None = None,
 ) -> "Repository":
     """Open the repository in a store, without writing to it. `ask` gives the secret, and is called only when it takes one.
 
+    `caches` is where this node keeps what it has read, in a folder for each repository; without it, that is in memory.
     Raises NotFound when nothing is there, Refused when it is of another program or too new, WrongKey, Damaged.
     """
     descriptor = read_descriptor(store)
@@ -142,14 +153,15 @@ def open_repository(
         master, key = clear_master(descriptor), None
     keyring = Keyring(master, encrypted=descriptor.encrypted)
     check_seal(descriptor, keyring, store.url)
-    return Repository(store, descriptor, keyring, clock, entropy, key=key)
+    cache = None if caches is None else caches / descriptor.id
+    return Repository(store, descriptor, keyring, clock, entropy, key=key, cache=cache)
 
 
 class Repository:
     """An open repository. Any number of threads and nodes may use it at once.
 
     `key` names the key that it was opened by; None where it took none, or a paper copy. `connections` is how many requests
-    `concurrently` has under way at a time.
+    `concurrently` has under way at a time. `cache` is the folder of what this node has read of it; None to keep that in memory.
     """
 
     def __init__(
@@ -162,6 +174,7 @@ class Repository:
         *,
         key: str | None = None,
         connections: int = CONNECTIONS,
+        cache: Path | None = None,
     ) -> None:
         self.store = store
         self.descriptor = descriptor
@@ -170,6 +183,9 @@ class Repository:
         self.entropy = entropy
         self.key = key
         self.connections = connections
+        folder = CacheFolder(cache)
+        self._facts = FactCache(folder, descriptor.id)
+        self._manifests = ManifestCache(folder, descriptor.id, keyring)
 
     @property
     def id(self) -> str:
@@ -187,24 +203,18 @@ class Repository:
         return self.descriptor.encrypted
 
     def survey(self) -> Survey:
-        """Read every manifest that is listed."""
+        """Read every manifest that is listed, from the store itself."""
         everything = list(self.store.list("versions/"))
         listed = [blob for blob in everything if blob.size > TOMBSTONE_LIMIT]
         read = self.concurrently(self._open_listed, listed)
-        manifests = [entry for entry in read if isinstance(entry, Manifest)]
-        # S3 tells whole seconds; within one, the nodes' own clocks are the better guess
-        manifests.sort(key=lambda manifest: (manifest.store_time, manifest.created, manifest.version))
-        damaged = {
-            blob.key.removeprefix("versions/"): entry
-            for blob, entry in zip(listed, read, strict=True)
-            if isinstance(entry, Damaged)
-        }
-        tombstones = (blob.key.removeprefix("versions/") for blob in everything if blob.size == len(FORGOTTEN))
-        return Survey(tuple(manifests), damaged, frozenset(tombstones))
+        damaged = {blob: entry for blob, entry in zip(listed, read, strict=True) if isinstance(entry, Damaged)}
+        self._manifests.forget(damaged)
+        by_version = {blob.key.removeprefix("versions/"): error for blob, error in damaged.items()}
+        return _survey(everything, (entry for entry in read if isinstance(entry, Manifest)), by_version)
 
     def _open_listed(self, blob: Blob) -> Manifest | Damaged | None:
         if blob.size > DOCUMENT_LIMIT:
-            return Damaged(f"the manifest {blob.key} has {blob.size} bytes, more than any can have")
+            return _too_large(blob)
         try:
             return self.manifest(blob.key.removeprefix("versions/"))
         except NotFound:
@@ -212,11 +222,32 @@ class Repository:
         except Damaged as error:
             return error
 
+    def recall(self, bucket: str | None = None, name: str | None = None) -> Survey:
+        """The same for one object, for a bucket or for all, reading only manifests that this node has not read before.
+
+        A manifest that was damaged in the store since then is not told of: `survey` finds it.
+        """
+        everything = list(self.store.list("versions/"))
+        listed = [blob for blob in everything if TOMBSTONE_LIMIT < blob.size <= DOCUMENT_LIMIT]
+        manifests, damaged = self._manifests.manifests(listed, bucket, name, self._sealed_manifests)
+        large = {
+            blob.key.removeprefix("versions/"): _too_large(blob) for blob in everything if blob.size > DOCUMENT_LIMIT
+        }
+        return _survey(everything, manifests, damaged | large)
+
+    def _sealed_manifests(self, versions: Sequence[str]) -> Iterator[tuple[str, bytes | None]]:
+        return zip(versions, self.concurrently(self._sealed_manifest, versions), strict=True)
+
+    def _sealed_manifest(self, version: str) -> bytes | None:
+        try:
+            blob = self.store.get(f"versions/{version}")
+        except NoSuchBlob:
+            return None
+        return None if blob in (BROKEN, FORGOTTEN) else blob
+
     def versions(self, bucket: str | None = None, name: str | None = None) -> list[Manifest]:
-        """The committed versions of one object, of a bucket, or of all, oldest first. Damaged ones are left to `survey`."""
-        return [
-            m for m in self.survey().manifests if bucket in (None, m.object.bucket) and name in (None, m.object.name)
-        ]
+        """The committed versions of one object, of a bucket, or of all, oldest first, by `recall`. Damaged ones are left out."""
+        return list(self.recall(bucket, name).manifests)
 
     def manifest(self, version: str) -> Manifest:
         """The manifest of a version by its full id. Raises NotFound, Damaged."""
@@ -229,11 +260,12 @@ class Repository:
         return open_manifest(version, blob, self.keyring)
 
     def resolve(self, reference: VersionReference, survey: Survey | None = None) -> Manifest:
-        """The version that is meant, by the given survey or by one made now.
+        """The version that is meant, by the given survey or by what can be recalled now.
 
         Raises NotFound, with near names; Refused when a prefix fits several; Damaged when the one meant cannot be read.
         """
-        survey = survey or self.survey()
+        everything = survey
+        survey = survey or self.recall(reference.object.bucket, reference.object.name)
         found = [manifest for manifest in survey.manifests if manifest.object == reference.object]
         wanted = reference.version
         if wanted is not None:
@@ -241,7 +273,7 @@ class Repository:
                 if version.startswith(wanted):
                     raise error
         if not found:
-            names = {str(manifest.object) for manifest in survey.manifests}
+            names = {str(manifest.object) for manifest in (everything or self.recall()).manifests}
             hint = near(str(reference.object), names)
             raise NotFound(f"there is no object {reference.object} in {self.url}", hint=hint)
         if wanted is None:
@@ -280,23 +312,32 @@ class Repository:
         listed last of all and that no record condemns.
         """
         records = read_condemnations(self)
-        packs, unstated = self._contents_without(given_up(records))
+        stated, unstated = self._contents_without(given_up(records))
         condemned = {pack for record in records for pack in record.packs}
-        return Index(packs, condemned), [facts for facts in unstated if facts.name not in condemned]
+        return Index.over(stated, unstated, condemned), [facts for facts in unstated if facts.name not in condemned]
 
     def reading_index(self) -> Index:
         """The index over all packs that can be read: what a collector has condemned, too, while it stands."""
-        packs, _ = self._contents_without(given_up(survey_condemnations(self)[0]))
-        return Index(packs)
+        return Index.over(*self._contents_without(given_up(survey_condemnations(self)[0])))
 
-    def _contents_without(self, left_out: Collection[PackName]) -> tuple[list[PackFacts], list[PackFacts]]:
-        """What is in all other packs that are listed; and what of that no segment says that can be believed."""
-        stated = list(self.index_facts())
-        sizes = {name: size for name, size in self.pack_sizes().items() if name not in left_out}
-        believed = believable(stated, sizes)
-        others = [(name, size) for name, size in sizes.items() if name not in believed]
-        found = [facts for facts in self.concurrently(self.read_facts, others) if facts is not None]
-        return [*believed.values(), *found], found
+    def _contents_without(self, left_out: Collection[PackName]) -> tuple[list[tuple[Table, Mask]], list[PackFacts]]:
+        """What is in all other packs that are listed: what segments say of it that can be believed, and the rest."""
+        segments = {blob.key.removeprefix("index/"): blob for blob in self.store.list("index/")}
+        parts = self._facts.parts(list(segments), lambda names: self._read_segments([segments[name] for name in names]))
+        names = {str(pack) for pack in left_out}
+        # By name and not by PackName, which takes ten times as long to make: there may be many thousands.
+        sizes = {
+            name: blob.size
+            for blob in self.store.list("pack/")
+            if (name := blob.key.removeprefix("pack/")) not in names
+        }
+        stated, believed = believable(parts, sizes)
+        others = [
+            (pack, size)
+            for name, size in sizes.items()
+            if name not in believed and (pack := parse_pack_key(f"pack/{name}")) is not None
+        ]
+        return stated, [facts for facts in self.concurrently(self.read_facts, others) if facts is not None]
 
     def index_facts(self) -> Iterator[PackFacts]:
         """What all index segments state. A damaged segment is passed over: packs describe themselves."""
@@ -305,8 +346,17 @@ class Repository:
                 yield from facts
 
     def index_segments(self) -> Iterator[tuple[str, list[PackFacts] | None]]:
-        """Each segment's name and facts; None for one that is damaged. Memory: a few small segments at a time, or one large."""
-        for batch in _batches(self.store.list("index/"), self.connections):
+        """Each segment's name and facts, read from the store itself; None for one that is damaged.
+
+        Memory: a few small segments at a time, or one large.
+        """
+        for name, facts in self._read_segments(self.store.list("index/")):
+            if facts is None:
+                self._facts.forget(name)  # so that the next push of this node does without it
+            yield name, facts
+
+    def _read_segments(self, blobs: Iterable[Blob]) -> Iterator[tuple[str, list[PackFacts] | None]]:
+        for batch in _batches(blobs, self.connections):
             yield from (entry for entry in self.concurrently(self._read_segment, batch) if entry is not None)
 
     def _read_segment(self, listed: Blob) -> tuple[str, list[PackFacts] | None] | None:
@@ -398,6 +448,17 @@ class Repository:
             return [call(item) for item in listed]
         with ThreadPoolExecutor(threads) as pool:
             return list(pool.map(call, listed))
+
+
+def _too_large(blob: Blob) -> Damaged:
+    return Damaged(f"the manifest {blob.key} has {blob.size} bytes, more than any can have")
+
+
+def _survey(everything: Iterable[Blob], manifests: Iterable[Manifest], damaged: Mapping[str, Damaged]) -> Survey:
+    # S3 tells whole seconds; within one, the nodes' own clocks are the better guess
+    in_order = sorted(manifests, key=lambda manifest: (manifest.store_time, manifest.created, manifest.version))
+    tombstones = (blob.key.removeprefix("versions/") for blob in everything if blob.size == len(FORGOTTEN))
+    return Survey(tuple(in_order), damaged, frozenset(tombstones))
 
 
 def _batches(blobs: Iterable[Blob], count: int) -> Iterator[list[Blob]]:

@@ -19,7 +19,7 @@ from typing import Final, Protocol
 from blake3 import blake3
 
 from engine.clock import Clock
-from engine.errors import Failed, NotFound, RokError
+from engine.errors import Damaged, Failed, NotFound, RokError
 from engine.repo.document import Fields, open_document, seal_document
 from engine.repo.index import Index
 from engine.repo.manifest import BROKEN, FORGOTTEN, Manifest, seal_manifest
@@ -160,7 +160,8 @@ class Session:
             ) from None
         self._refreshed = begun
         if self._purpose.base is not None:
-            with suppress(NotFound):  # forgotten meanwhile: then there is no base, and every chunk is looked up
+            # Forgotten meanwhile, or damaged: then there is no base, and every chunk is looked up.
+            with suppress(NotFound, Damaged):
                 self.base = self._grounds.manifest(self._purpose.base)  # seen committed after our record stands: I7
         self.index, self._facts = self._grounds.load_index()
         self._reader = Reader(store, self._grounds.keyring, self.index)

@@ -16,6 +16,7 @@ from engine.repo.seal import Entropy, Keyring
 from engine.store.base import Buffer, NoSuchBlob
 
 TAG_LIMIT: Final = 64  # characters
+_UNLISTED: Final = 8
 _MAGIC: Final = b"ROKTAGS\x01"
 
 
@@ -79,9 +80,14 @@ def tags_of(repository: Repository, version: str) -> Tags:
 
 
 def all_tags(repository: Repository, versions: Iterable[str]) -> dict[str, Tags | Damaged]:
-    """The tags of many versions by id, or why they cannot be read: one listing, and a read for each that has any."""
+    """The tags of many versions by id, or why they cannot be read: one listing, and a read for each that has any.
+
+    For a few they are just read: a listing tells of all versions there are.
+    """
     wanted = list(versions)
-    stored = {blob.key.removeprefix("tags/") for blob in repository.store.list("tags/")} if wanted else set()
+    stored = set(wanted)
+    if len(wanted) > _UNLISTED:
+        stored &= {blob.key.removeprefix("tags/") for blob in repository.store.list("tags/")}
 
     def read(version: str) -> Tags | Damaged:
         try:

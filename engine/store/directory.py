@@ -247,8 +247,10 @@ class DirectoryStore:
             if name.endswith("/"):
                 yield from self._walk(folder + name)
                 continue
-            with self._errors("look at", folder + name):
+            try:  # and not `with`, which would take longer than the rest: there may be many thousands
                 blob = self._look(folder + name)
+            except OSError as error:
+                raise _translate(error, f"cannot look at {folder + name} in {self.url}") from error
             if blob is not None:
                 yield blob
 

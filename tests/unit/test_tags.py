@@ -126,11 +126,23 @@ def test_tags_of_many_versions_cost_a_listing_and_a_read_for_each_that_has_any(s
     faulty = Faulty(store)
     repository = reopen(faulty)
     before = len(faulty.calls)
-    assert all_tags(repository, [OTHER, VERSION])[VERSION].pinned
+    untagged = [f"{number:032x}" for number in range(50)]
+    assert all_tags(repository, [*untagged, VERSION])[VERSION].pinned
     assert [(call.operation, call.key) for call in faulty.calls[before:]] == [
         ("list", "tags/"),
         ("get_range", f"tags/{VERSION}"),
     ]
+
+
+def test_tags_of_a_few_versions_cost_no_listing(store):
+    new_repository(store)
+    change_tags(reopen(store), VERSION, TagChange(pin=True))
+    faulty = Faulty(store)
+    repository = reopen(faulty)
+    before = len(faulty.calls)
+    tags = all_tags(repository, [OTHER, VERSION])
+    assert (tags[OTHER], tags[VERSION].pinned) == (Tags(), True)
+    assert {call.key for call in faulty.calls[before:]} == {f"tags/{OTHER}", f"tags/{VERSION}"}
 
 
 def test_check_finds_damaged_tags_and_hurts_no_version_for_it(repository, store):
