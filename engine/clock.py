@@ -1,9 +1,13 @@
-"""The machine's clock, behind a protocol, so that tests and simulations own the time."""
+"""Time: the machine's clock, behind a protocol, so that tests and simulations own it; and moments as they are written."""
 
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Final, Protocol
 
+FIRST_MOMENT: Final = datetime.min.replace(tzinfo=UTC)
+LAST_MOMENT: Final = datetime.max.replace(tzinfo=UTC)
+
+_DAY: Final = timedelta(days=1)
 _LOOK_SECONDS: Final = 0.2
 
 
@@ -57,3 +61,14 @@ class StoppableClock(SystemClock):
         end = self.monotonic() + seconds
         while not self._stopped and (rest := end - self.monotonic()) > 0:
             super().sleep(min(rest, _LOOK_SECONDS))
+
+
+def parse_moment(text: str, *, latest: datetime = LAST_MOMENT - _DAY) -> datetime:
+    """A moment, ISO 8601. Raises ValueError also when it has no time zone, or lies at an end of the calendar.
+
+    Without a time zone it could not be compared with other moments, and at the ends not be told in every time zone.
+    """
+    moment = datetime.fromisoformat(text)
+    if moment.tzinfo is None or not FIRST_MOMENT + _DAY <= moment <= latest:
+        raise ValueError("no moment of every time zone")
+    return moment

@@ -7,7 +7,8 @@ the user's file, the environment, and then what the caller adds with `override`.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterable, Mapping
+import reprlib
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -54,11 +55,26 @@ class _Place:
         return Refused(f"{self.key} in {self.where} {problem}", hint=hint)
 
 
+def _short(value: object) -> str:
+    """A value in a message: YAML can say in a few lines what would fill the memory as text."""
+    return (
+        f"a {type(value).__name__}"
+        if isinstance(value, Collection) and not isinstance(value, str)
+        else reprlib.repr(value)
+    )
+
+
 def _text(value: object, place: _Place) -> str:
     if not isinstance(value, str):
-        raise place.refuse(f"must be text, not {value!r}", "put it in quotes")
+        raise place.refuse(f"must be text, not {_short(value)}", "put it in quotes")
     if not value:
         raise place.refuse("is empty", "give it a value, or leave the key out")
+    try:
+        value.encode("utf-8", "surrogateescape")  # which a path of any bytes passes
+    except UnicodeEncodeError:
+        raise place.refuse("holds half of a character", "write it as UTF-8") from None
+    if "\0" in value:
+        raise place.refuse("holds a character NUL", "take it out")
     return value
 
 
@@ -68,7 +84,7 @@ def _path(value: object, place: _Place) -> Path:
 
 def _size(value: object, place: _Place) -> int:
     if isinstance(value, bool) or not isinstance(value, int | str):
-        raise place.refuse(f"must be a size, not {value!r}", "write it as 50MiB or 1G")
+        raise place.refuse(f"must be a size, not {_short(value)}", "write it as 50MiB or 1G")
     size = value if isinstance(value, int) else parse_size(value)
     if size <= 0:
         raise place.refuse("must be more than 0", "leave the key out for no limit")
@@ -78,7 +94,7 @@ def _size(value: object, place: _Place) -> int:
 def _whole(low: int, high: int) -> Callable[[object, _Place], int]:
     def read(value: object, place: _Place) -> int:
         if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-            raise place.refuse(f"must be a whole number from {low} to {high}, not {value!r}", "correct the value")
+            raise place.refuse(f"must be a whole number from {low} to {high}, not {_short(value)}", "correct the value")
         return value
 
     return read
@@ -86,7 +102,9 @@ def _whole(low: int, high: int) -> Callable[[object, _Place], int]:
 
 def _labels(value: object, place: _Place) -> Mapping[str, str]:
     if not isinstance(value, dict):
-        raise place.refuse(f"must be a mapping of labels, not {value!r}", "write it as `labels: {team: research}`")
+        raise place.refuse(
+            f"must be a mapping of labels, not {_short(value)}", "write it as `labels: {team: research}`"
+        )
     return {_text(key, place): _text(text, place) for key, text in value.items()}
 
 
@@ -209,6 +227,8 @@ def _read_file(path: Path) -> dict[str, object]:
         raise Refused(
             f"the configuration file {path} cannot be read: {error}", hint="name another with --config"
         ) from error
+    except RecursionError:
+        raise Refused(f"the configuration file {path} is nested too deep", hint="see rok-config(5)") from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f"{path}:{mark.line + 1}" if mark else str(path)
@@ -250,8 +270,11 @@ def _plain(node: yaml.Node) -> object:
     loader = yaml.SafeLoader("")
     try:
         return loader.construct_document(node)
-    except yaml.constructor.ConstructorError as error:
-        raise Refused(f"a value in line {node.start_mark.line + 1} is not plain YAML: {error.problem}") from error
+    except (yaml.constructor.ConstructorError, ValueError, KeyError, AttributeError, RecursionError) as error:
+        # The others come of what looks like a date, or says that it is a number, and is none.
+        problem = getattr(error, "problem", None) or "it is not of the kind that it looks like"
+        hint = "put text in quotes"
+        raise Refused(f"a value in line {node.start_mark.line + 1} is not plain YAML: {problem}", hint=hint) from error
     finally:
         loader.dispose()
 

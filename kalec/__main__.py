@@ -1,11 +1,17 @@
 """The program `kalec`."""
 
+import signal
+import sys
+
 
 def main() -> None:
     """Run the command line and exit with its code."""
-    from kalec.cli import app
+    # Before `run` and after it nothing is held, and a signal may simply end the process: Python would print a traceback.
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    from kalec.cli import run
 
-    app(prog_name="kalec")
+    sys.exit(run(sys.argv[1:]))
 
 
 if __name__ == "__main__":

@@ -2,13 +2,10 @@
 
 import importlib
 import os
-import signal
 import sys
-import threading
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from types import FrameType
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Annotated, Any, Final
 
 import typer
@@ -19,6 +16,7 @@ from engine.errors import Remedy, RokError
 from rokctl import VERSION
 from rokctl.options import require_command, with_flags, with_world
 from rokctl.render import json_line, print_line, printable
+from rokctl.signals import Terminated, interruptions
 from rokctl.wiring import World, default_state_directory, this_world
 
 DONE: Final = 0
@@ -27,8 +25,6 @@ USAGE: Final = 2
 IN_PART: Final = 3
 INTERRUPTED: Final = 130
 TERMINATED: Final = 143
-
-SIGNAL_AGAIN: Final = 0.01  # seconds after which a lost interruption is tried again
 
 # An error ends the program with the code of the first of its classes that stands here.
 EXIT_CODES: Final[Mapping[type[RokError], int]] = {
@@ -54,10 +50,6 @@ NOUNS: Final[Mapping[str, tuple[str, str]]] = {
     "repo": ("rokctl.repo", "The repository: where versions live."),
     "kalec": ("kalec.cli", "The notebook compiler, as the program kalec."),
 }
-
-
-class Terminated(BaseException):
-    """SIGTERM came: unwinds like KeyboardInterrupt, so that everything that is held is released on the way."""
 
 
 class Nouns(TyperGroup):
@@ -116,7 +108,7 @@ def run(argv: Sequence[str], environment: Mapping[str, str] = os.environ) -> int
     world = this_world(environment)
     as_json = "--json" in argv[: argv.index("--")] if "--" in argv else "--json" in argv
     try:
-        with _signals(world.stop):
+        with interruptions(world.stop):
             code = int(app(list(argv), prog_name="rokctl", standalone_mode=False, obj=with_world(world)) or DONE)
         if code == INTERRUPTED:  # typer has turned KeyboardInterrupt into this
             raise KeyboardInterrupt
@@ -145,49 +137,6 @@ def run(argv: Sequence[str], environment: Mapping[str, str] = os.environ) -> int
 def exit_code(error: RokError) -> int:
     """The code that an error ends the program with."""
     return next(EXIT_CODES[kind] for kind in type(error).__mro__ if kind in EXIT_CODES)
-
-
-@contextmanager
-def _signals(stop: Callable[[], None]) -> Iterator[None]:
-    """SIGTERM and SIGINT call `stop`, and raise Terminated and KeyboardInterrupt in the main thread.
-
-    A second SIGTERM cannot break off the release of what is held. A second Ctrl-C can, and ends the process at once: it is
-    for a person to whom the release takes too long. What is ignored from the start, as under nohup, stays ignored.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def interrupt(number: int, _frame: FrameType | None) -> None:
-        signal.signal(number, signal.SIG_DFL if number == signal.SIGINT else signal.SIG_IGN)
-        stop()
-        raise raised[number]
-
-    def came_to_nothing(unraisable: "sys.UnraisableHookArgs") -> None:
-        """Python drops what is raised while it collects garbage, and an interruption with it: let the signal come again."""
-        lost = [number for number, kind in raised.items() if issubclass(unraisable.exc_type, kind)]
-        if not lost:
-            hook_before(unraisable)
-        for number in lost:
-            signal.signal(number, interrupt)
-            timers.append(threading.Timer(SIGNAL_AGAIN, os.kill, (os.getpid(), number)))
-            timers[-1].start()
-
-    raised: Mapping[int, type[BaseException]] = {signal.SIGTERM: Terminated, signal.SIGINT: KeyboardInterrupt}
-    before = {number: signal.getsignal(number) for number in raised}
-    timers: list[threading.Timer] = []
-    hook_before, sys.unraisablehook = sys.unraisablehook, came_to_nothing
-    try:
-        for number in raised:
-            if before[number] is not signal.SIG_IGN:
-                signal.signal(number, interrupt)
-        yield
-    finally:
-        for timer in timers:
-            timer.cancel()
-        for number, handler_before in before.items():
-            signal.signal(number, handler_before)
-        sys.unraisablehook = hook_before
 
 
 def _report(message: str, code: int, remedy: Remedy, hint: str, *, as_json: bool) -> None:

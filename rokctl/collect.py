@@ -34,7 +34,7 @@ def parse_grace(text: str) -> timedelta:
 def parse_share(text: str) -> float:
     """A share in percent, as 75%. Raises Refused."""
     number = text.removesuffix("%")
-    if not (number.isascii() and number.isdigit() and 0 <= int(number) <= 100):
+    if not (number.isascii() and number.isdigit() and len(number) <= 3 and int(number) <= 100):
         raise Refused(f"{text!r} is not a share", hint="give it in percent, from 0% to 100%")
     return int(number) / 100
 

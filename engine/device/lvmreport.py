@@ -4,7 +4,8 @@ Formats: `--reportformat json` of lvmreport(7), sizes in bytes without a suffix,
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
@@ -103,26 +104,27 @@ class VolumeGroup:
 
 def logical_volumes(group: str | None = None) -> list[LogicalVolume]:
     """The visible logical volumes of one group, or of all, by one call of `lvs`."""
-    rows = _report("lvs", "lv", _VOLUME_FIELDS, [group] if group else [])
-    return list({row["lv_uuid"]: _logical_volume(row) for row in rows}.values())
+    return parse_volumes(_report("lvs", "lv", _VOLUME_FIELDS, [group] if group else []))
 
 
 def physical_volumes() -> list[PhysicalVolume]:
     """All physical volumes of the node."""
     rows = _report("pvs", "pv", _DEVICE_FIELDS, [])
-    return [
-        PhysicalVolume(row["pv_name"], row["pv_uuid"], row["vg_name"], int(row["pv_size"]), int(row["pv_free"]))
-        for row in rows
-    ]
+    with _complete():
+        return [
+            PhysicalVolume(row["pv_name"], row["pv_uuid"], row["vg_name"], int(row["pv_size"]), int(row["pv_free"]))
+            for row in rows
+        ]
 
 
 def volume_groups() -> dict[str, VolumeGroup]:
     """The volume groups of the node by name."""
     rows = _report("vgs", "vg", ("vg_name", "vg_tags", "vg_extent_size", "vg_free"), [])
-    groups = [
-        VolumeGroup(row["vg_name"], _split(row["vg_tags"]), int(row["vg_extent_size"]), int(row["vg_free"]))
-        for row in rows
-    ]
+    with _complete():
+        groups = [
+            VolumeGroup(row["vg_name"], _split(row["vg_tags"]), int(row["vg_extent_size"]), int(row["vg_free"]))
+            for row in rows
+        ]
     return {group.name: group for group in groups}
 
 
@@ -140,10 +142,26 @@ def change(command: str, *arguments: str, yes: bool = True) -> None:
 def parse_report(text: str, table: str) -> list[dict[str, str]]:
     """The rows of a JSON report. Raises Failed when it is none."""
     try:
-        rows = [row for report in json.loads(text)["report"] for row in report.get(table, [])]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        rows = [dict(row) for report in json.loads(text)["report"] for row in report.get(table, [])]
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise Failed(f"lvm wrote a report that cannot be read: {error}") from error
+    if not all(isinstance(value, str) for row in rows for value in row.values()):
+        raise Failed("lvm wrote a report with a value that is no text")
     return rows
+
+
+def parse_volumes(rows: Iterable[Mapping[str, str]]) -> list[LogicalVolume]:
+    """The logical volumes of the rows of a report, each once. Raises Failed."""
+    with _complete():
+        return list({row["lv_uuid"]: _logical_volume(row) for row in rows}.values())
+
+
+@contextmanager
+def _complete() -> Iterator[None]:
+    try:
+        yield
+    except (KeyError, ValueError, OverflowError) as error:
+        raise Failed(f"lvm wrote a report with a field missing, or of another form: {error}") from error
 
 
 def _report(command: str, table: str, fields: Iterable[str], objects: Iterable[str]) -> list[dict[str, str]]:

@@ -48,8 +48,16 @@ def signatures(path: str) -> list[str]:
 
     Empty when nothing is recognised; that is no promise that the device is empty.
     """
-    found = json.loads(run("wipefs", "--json", "--output", "TYPE,USAGE,LABEL", path) or "{}").get("signatures", [])
-    words = [_described(entry["type"], entry.get("usage") or "", entry.get("label") or "") for entry in found]
+    return parse_signatures(run("wipefs", "--json", "--output", "TYPE,USAGE,LABEL", path) or "{}")
+
+
+def parse_signatures(report: str) -> list[str]:
+    """What the JSON of `wipefs` tells, in plain words. Raises Failed when it is none."""
+    try:
+        found = json.loads(report).get("signatures", [])
+        words = [_described(*(str(entry.get(name) or "") for name in ("type", "usage", "label"))) for entry in found]
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise Failed(f"wipefs wrote a report that cannot be read: {error}") from error
     return list(dict.fromkeys(words))  # a GPT has two copies
 
 

@@ -12,10 +12,10 @@ import json
 import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
+from engine.clock import parse_moment
 from engine.device.blockio import opened, sync_directory, translated
 from engine.errors import Damaged, Refused
 
@@ -64,15 +64,15 @@ class GroupRecord:
 
 def read_pool(path: Path) -> PoolRecord | None:
     """None when there is no such file. Raises Damaged, and Refused for a format from the future; as do all readers."""
-    return _read(path, lambda fields: PoolRecord(str(fields["name"]), str(fields["uuid"])))
+    return _read(path, lambda fields: PoolRecord(_text(fields["name"]), _text(fields["uuid"])))
 
 
 def read_volume(path: Path) -> VolumeRecord | None:
     """None when there is no such file."""
 
     def parse(fields: dict[str, Any]) -> VolumeRecord:
-        datetime.fromisoformat(fields["created"])
-        return VolumeRecord(str(fields["uuid"]), fields["created"], fields["origin"], fields["restoring"])
+        origin, restoring = (None if fields[name] is None else _text(fields[name]) for name in ("origin", "restoring"))
+        return VolumeRecord(_text(fields["uuid"]), _time(fields["created"]), origin, restoring)
 
     return _read(path, parse)
 
@@ -81,9 +81,10 @@ def read_group(path: Path) -> GroupRecord | None:
     """None when there is no such file."""
 
     def parse(fields: dict[str, Any]) -> GroupRecord:
-        datetime.fromisoformat(fields["created"])
-        members = tuple(Member(**member) for member in fields["members"])
-        return GroupRecord(str(fields["uuid"]), int(fields["sequence"]), fields["created"], members)
+        members = tuple(
+            Member(**{name: _text(value) for name, value in member.items()}) for member in fields["members"]
+        )
+        return GroupRecord(_text(fields["uuid"]), _number(fields["sequence"]), _time(fields["created"]), members)
 
     return _read(path, parse)
 
@@ -116,6 +117,24 @@ def _read(path: Path, parse: Callable[[dict[str, Any]], Record]) -> Record | Non
             message = f"the record {path} has format {fields['format']}, and this rokctl knows format {_FORMAT}"
             raise Refused(message, hint="use a newer rokctl")
         return parse(fields)
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         hint = "put the file back as it was, from a backup"
         raise Damaged(f"the record {path} is not what rokctl wrote: {error}", hint=hint) from error
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r:.40} is no text")
+    value.encode()  # a half of a surrogate pair is none either, and no file can be named by it
+    return value
+
+
+def _number(value: object) -> int:
+    if type(value) is not int:
+        raise TypeError(f"{value!r:.40} is no whole number")
+    return value
+
+
+def _time(value: object) -> str:
+    parse_moment(_text(value))
+    return _text(value)

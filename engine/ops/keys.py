@@ -7,7 +7,7 @@ from typing import Final
 
 from engine.device.base import Made, Outcome
 from engine.errors import Busy, Damaged, NotFound, Refused
-from engine.repo.keyblob import KEYS_PREFIX, KeyKind, Secret, check_label, parse_key, wrap_master
+from engine.repo.keyblob import KEY_LIMIT, KEYS_PREFIX, KeyKind, Secret, check_label, parse_key, wrap_master
 from engine.repo.paper import PaperKey
 from engine.repo.repository import Repository
 from engine.repo.unlock import try_keys
@@ -177,7 +177,7 @@ class Keys:
         """A key as it is; None when it is gone."""
         in_use = name == self._repository.key
         try:
-            key = parse_key(name, self._store.get(f"{KEYS_PREFIX}{name}"))
+            key = parse_key(name, self._store.get_range(f"{KEYS_PREFIX}{name}", 0, KEY_LIMIT + 1))
             label = key.label(self._repository.keyring)
         except NoSuchBlob:
             return None

@@ -11,10 +11,12 @@ from engine.ops.intake import Effort, Intake, Stored, open_session, store_conten
 from engine.progress import Progress
 from engine.repo.hurt import hurt_versions
 from engine.repo.manifest import Manifest, Member, Origin, Totals
+from engine.repo.map import VOLUME_LIMIT
 from engine.repo.naming import ObjectName
 from engine.repo.reader import Missing
 from engine.repo.repository import Repository
 from engine.repo.session import Purpose, Session
+from engine.units import format_size
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,7 @@ def push(
     of it was read and stored. A base whose maps turn out to be lost is done without.
     """
     _refuse_ambiguous(snapshots)
+    _refuse_too_large(snapshots)
     hurt = hurt_versions(repository)
     # A version that lost something is no base, since the holes would be inherited; and its snapshots are worth sending again.
     versions = [v for v in repository.versions(destination.bucket, destination.name) if v.version not in hurt]
@@ -146,6 +149,15 @@ def _refuse_ambiguous(snapshots: Sequence[tuple[Pool, Snapshot]]) -> None:
             "the snapshots were not taken together, so they are no consistent group",
             hint="take them in one `rokctl snapshot create`, or push each to its own object",
         )
+
+
+def _refuse_too_large(snapshots: Sequence[tuple[Pool, Snapshot]]) -> None:
+    for _, snapshot in snapshots:
+        if snapshot.size > VOLUME_LIMIT:
+            raise Refused(
+                f"{snapshot.pool}/{snapshot.volume} has {format_size(snapshot.size)}",
+                hint=f"a version takes volumes of up to {format_size(VOLUME_LIMIT)}",
+            )
 
 
 def _already_pushed(versions: Sequence[Manifest], snapshots: Sequence[tuple[Pool, Snapshot]]) -> Manifest | None:

@@ -15,7 +15,8 @@ from typing import Final
 from engine.errors import Damaged, Refused
 from engine.progress import Progress
 from engine.repo.condemnation import GC_PREFIX, S0_PREFIX, given_up, open_awaited
-from engine.repo.diagnosis import Contents, Diagnosis, Hurt, depths, diagnose, portion_to_read
+from engine.repo.diagnosis import Contents, Diagnosis, Hurt, depths, diagnose, portion_to_read, time_now
+from engine.repo.document import DOCUMENT_LIMIT
 from engine.repo.examine import Depth, Fault, Problem
 from engine.repo.hurt import HURT_PREFIX, hurt_versions, losses_of
 from engine.repo.keyblob import KEYS_PREFIX, parse_key
@@ -177,6 +178,8 @@ def _unreadable(
     repository: Repository, prefix: str, fault: Fault, read: Callable[[Blob], None]
 ) -> Iterator[tuple[str, Problem]]:
     def problem_of(blob: Blob) -> Problem | None:
+        if blob.size > DOCUMENT_LIMIT:
+            return Problem(fault, f"it has {blob.size} bytes, more than any can have")
         try:
             read(blob)
         except NoSuchBlob:
@@ -220,7 +223,7 @@ def _leftovers(repository: Repository, diagnosis: Diagnosis) -> Iterator[Note]:
             yield Note(blob.key, Leftover.RECORD, "a collection removes it")
         elif session is not None:
             newest[session] = max(newest.get(session, blob), blob, key=lambda one: one.modified)
-    silent = repository.store.now() - timedelta(seconds=LEASE_SECONDS)
+    silent = time_now(repository) - timedelta(seconds=LEASE_SECONDS)
     for session, blob in sorted(newest.items()):
         if blob.modified < silent:
             yield Note(f"pending/{session}", Leftover.SESSION, "nobody ended it; a collection gives it up for dead")

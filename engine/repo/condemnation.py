@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Final, Protocol
 
 from engine.errors import Damaged
-from engine.repo.document import Fields, open_document, seal_document
+from engine.repo.document import DOCUMENT_LIMIT, Fields, open_document, seal_document
 from engine.repo.pack import PackName, parse_pack_key
 from engine.repo.seal import Entropy, Keyring
 from engine.store.base import Buffer, NoSuchBlob, Store
@@ -64,6 +64,8 @@ def survey_condemnations(grounds: Grounds) -> tuple[list[Condemnation], dict[str
     for blob in list(grounds.store.list(GC_PREFIX)):
         name = blob.key.removeprefix(GC_PREFIX)
         try:
+            if blob.size > DOCUMENT_LIMIT:
+                raise Damaged(f"record {blob.key} has {blob.size} bytes, more than any can have")
             sealed = grounds.store.get(blob.key)
             records.append(open_condemnation(name, sealed, blob.modified, grounds.keyring))
         except NoSuchBlob:

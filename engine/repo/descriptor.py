@@ -10,7 +10,7 @@ from typing import Any, Final
 from blake3 import blake3
 
 from engine.errors import Damaged, NotFound, Refused
-from engine.repo.document import canonical, parse_object
+from engine.repo.document import Fields, canonical, parse_object
 from engine.repo.map import BLOCK, REGION
 from engine.repo.seal import Keyring
 from engine.store.base import NoSuchBlob, Store
@@ -26,7 +26,7 @@ REBUILD_HINT: Final = (
 _PROGRAM: Final = "rokctl"
 _ENCRYPTIONS: Final = ("aes-256-gcm", "none")
 _CHUNKING: Final = {"rule": "g3", "block": BLOCK, "region": REGION}
-_SIZE_LIMIT: Final = 64 * KIB
+DESCRIPTOR_LIMIT: Final = 64 * KIB
 _MASTER: Final = 32
 _VERSION_KEY: Final = re.compile("versions/[0-9a-f]{32}")
 
@@ -65,34 +65,35 @@ def make_descriptor(repository_id: str, created: datetime, keyring: Keyring) -> 
 def parse_descriptor(blob: bytes, url: str) -> Descriptor:
     """Read the blob `repository`. Raises NotOurs when it is of another program, Refused when of a newer format, Damaged."""
     try:
-        document = parse_object(blob, "the descriptor") if len(blob) <= _SIZE_LIMIT else {}
+        document = parse_object(blob, "the descriptor") if len(blob) <= DESCRIPTOR_LIMIT else {}
     except Damaged:
         document = {}
     if document.get("program") != _PROGRAM:
         raise NotOurs(f"what is stored at {url} is not a rokctl repository", hint="check the URL; nothing was changed")
     number = document.get("format")
-    if not isinstance(number, int) or number > FORMAT:
+    if type(number) is not int or number > FORMAT:
         raise Refused(
             f"the repository {url} has format {number}; this program knows formats up to {FORMAT}",
             hint="upgrade rokctl on this machine",
         )
     encryption, chunking = document.get("encryption"), document.get("chunking")
-    if encryption not in _ENCRYPTIONS or chunking != _CHUNKING:
+    if number < 1 or encryption not in _ENCRYPTIONS or chunking != _CHUNKING:
         raise Damaged(
-            f"the descriptor of {url} asks for encryption {encryption!r} and chunking {chunking!r}", hint=REBUILD_HINT
+            f"the descriptor of {url} asks for format {number}, encryption {encryption!r} and chunking {chunking!r}",
+            hint=REBUILD_HINT,
         )
+    fields = Fields(document, f"the descriptor of {url}")
     try:
-        created = datetime.fromisoformat(document["created"])
-        repository_id = bytes.fromhex(document["id"]).hex()
-    except (KeyError, TypeError, ValueError):
-        raise Damaged(f"the descriptor of {url} lacks its id or time of creation", hint=REBUILD_HINT) from None
+        repository_id, created = fields.reference("id").hex(), fields.time("created")
+    except Damaged as error:
+        raise Damaged(error.message, hint=REBUILD_HINT) from None
     return Descriptor(repository_id, number, created, encryption == _ENCRYPTIONS[0], document)
 
 
 def read_descriptor(store: Store) -> Descriptor:
     """What kind of repository is there. Raises NotFound, Refused; Damaged where a repository has lost its descriptor."""
     try:
-        return parse_descriptor(store.get(DESCRIPTOR_KEY), store.url)
+        return parse_descriptor(store.get_range(DESCRIPTOR_KEY, 0, DESCRIPTOR_LIMIT + 1), store.url)
     except NoSuchBlob:
         if not _holds_versions(store):
             raise NotFound(f"there is no repository at {store.url}", hint="make one with `rokctl repo init`") from None
@@ -110,13 +111,8 @@ def _holds_versions(store: Store) -> bool:
 
 def check_seal(descriptor: Descriptor, keyring: Keyring, url: str) -> None:
     """Raise Damaged unless a holder of the key wrote this descriptor."""
-    try:
-        seal = _seal(descriptor.document, keyring)
-    except (ValueError, RecursionError):  # no canonical form: NaN, half a surrogate pair, nesting without end
-        seal = ""
-    if not seal or not hmac.compare_digest(
-        str(descriptor.document.get("seal")).encode(errors="replace"), seal.encode()
-    ):
+    seal = _seal(descriptor.document, keyring)
+    if not hmac.compare_digest(str(descriptor.document.get("seal")).encode(), seal.encode()):
         raise Damaged(
             f"the descriptor of {url} is not what was written when the repository was created",
             hint=REBUILD_HINT,

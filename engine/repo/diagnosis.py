@@ -6,8 +6,9 @@ forget or a collection that runs meanwhile is taken for no damage.
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 
-from engine.errors import Damaged, NotFound
+from engine.errors import Damaged, NotFound, Refused
 from engine.extent import Extent, normalise
 from engine.progress import Progress
 from engine.repo.condemnation import Condemnation, given_up, survey_condemnations
@@ -19,7 +20,7 @@ from engine.repo.naming import ObjectName
 from engine.repo.pack import PackName
 from engine.repo.reader import Missing, Reader
 from engine.repo.repository import Repository
-from engine.repo.sample import ALL, Portion, Sample
+from engine.repo.sample import EVERYTHING, Portion, Sample
 from engine.repo.segment import PackFacts, believable
 
 DepthOf = Callable[[PackName], Depth]
@@ -106,10 +107,17 @@ def diagnose(
 
 def portion_to_read(repository: Repository, read_data: Sample | bool) -> Portion | None:
     """The packs whose every byte is to be read now; None for none of them."""
-    if not read_data:
-        return None
-    packed = sum(repository.pack_sizes().values())
-    return (ALL if read_data is True else read_data).portion(repository.store.now(), packed)
+    if isinstance(read_data, bool):
+        return EVERYTHING if read_data else None
+    return read_data.portion(time_now(repository), sum(repository.pack_sizes().values()))
+
+
+def time_now(repository: Repository) -> datetime:
+    """By the store's clock; by this node's where the store shows its own only to who may write, as a directory does."""
+    try:
+        return repository.store.now()
+    except Refused:
+        return repository.clock.now()
 
 
 def depths(portion: Portion | None, otherwise: Depth) -> DepthOf:

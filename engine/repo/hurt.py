@@ -8,7 +8,7 @@ from typing import Final
 
 from engine.errors import Damaged
 from engine.extent import Extent
-from engine.repo.document import Fields, open_document, seal_document
+from engine.repo.document import DOCUMENT_LIMIT, Fields, open_document, seal_document
 from engine.repo.repository import Repository
 from engine.repo.seal import Entropy, Keyring
 from engine.store.base import Buffer, NoSuchBlob
@@ -27,7 +27,7 @@ def hurt_versions(repository: Repository) -> frozenset[str]:
 def losses_of(repository: Repository, version: str) -> Losses:
     """What the mark of a version says, nothing where there is none. Raises Damaged."""
     try:
-        blob = repository.store.get(f"{HURT_PREFIX}{version}")
+        blob = repository.store.get_range(f"{HURT_PREFIX}{version}", 0, DOCUMENT_LIMIT + 1)
     except NoSuchBlob:
         return {}
     return open_mark(version, blob, repository.keyring)

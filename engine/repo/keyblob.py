@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from blake3 import blake3
 
+from engine.clock import parse_moment
 from engine.errors import Damaged, Refused, WrongKey
 from engine.repo.document import canonical, parse_object
 from engine.repo.seal import BOX_OVERHEAD, NONCE, TAG, AesGcm, Entropy, Keyring, open_box, seal_box
@@ -20,10 +21,11 @@ LABEL_LIMIT: Final = 200  # bytes of UTF-8
 
 _KEY_FILE_CONTEXT: Final = "rokctl repository key file 1"
 _KDF: Final = "scrypt"
-_SIZE_LIMIT: Final = 64 * KIB
+KEY_LIMIT: Final = 64 * KIB
 _SALT: Final = 32
 _SALTS: Final = range(16, 65)
 _MASTER: Final = 32
+_SLACK: Final = MIB  # what OpenSSL may take beyond the memory of the formula
 
 
 class KeyKind(Enum):
@@ -62,7 +64,11 @@ class Cost:
     @property
     def is_sound(self) -> bool:
         """Whether scrypt takes it, within the memory that a reader grants to bytes that anyone may have written."""
-        return self.n >= 2 and self.n.bit_count() == 1 and self.r >= 1 <= self.p and self.memory <= GIB
+        is_power = self.n >= 2 and self.n.bit_count() == 1
+        if not is_power or self.r < 1 or self.p < 1 or self.memory > GIB:
+            return False
+        # RFC 7914, section 6, has N below 2^(16 r); and OpenSSL takes memory for two and p rows more than N.
+        return self.n.bit_length() <= 16 * self.r and 128 * self.r * (self.n + self.p + 2) <= self.memory + _SLACK
 
     def __str__(self) -> str:
         return f"{_KDF} n={self.n} r={self.r} p={self.p}"
@@ -156,12 +162,8 @@ def wrap_master(
 def parse_key(name: str, blob: bytes) -> KeyBlob:
     """Read a blob `keys/<name>`. Raises Damaged when it is not what was written, Refused when a newer program wrote it."""
     what = f"the key blob {KEYS_PREFIX}{name}"
-    document = parse_object(blob, what) if len(blob) <= _SIZE_LIMIT else {}
-    try:
-        is_whole = document.get("sum") == _sum(document)
-    except (ValueError, RecursionError):  # no canonical form: NaN, half a surrogate pair, nesting without end
-        is_whole = False
-    if not is_whole:
+    document = parse_object(blob, what) if len(blob) <= KEY_LIMIT else {}
+    if document.get("sum") != _sum(document):
         raise Damaged(f"{what} is not what was written", hint="remove it, and add its passphrase or key file again")
     try:
         return _parse_fields(name, document, what)
@@ -177,9 +179,9 @@ def _parse_fields(name: str, document: Mapping[str, Any], what: str) -> KeyBlob:
     if not cost.is_sound:
         raise Damaged(f"{what} asks for a key derivation beyond what this program accepts")
     salt, nonce, wrapped, label = (bytes.fromhex(document[name]) for name in ("salt", "nonce", "wrapped", "label"))
-    created = datetime.fromisoformat(document["created"])
+    created = parse_moment(document["created"])
     lengths_fit = len(salt) in _SALTS and len(nonce) == NONCE and len(wrapped) == _MASTER + TAG
-    if not lengths_fit or created.tzinfo is None or len(label) > BOX_OVERHEAD + LABEL_LIMIT:
+    if not lengths_fit or len(label) > BOX_OVERHEAD + LABEL_LIMIT:
         raise Damaged(f"{what} has a field of another form")
     return KeyBlob(name, KeyKind(kind), cost, salt, nonce, wrapped, created, label)
 
@@ -200,9 +202,8 @@ def unwrap_master(key: KeyBlob, secret: Secret, repository_id: str) -> bytes:
 
 
 def _derive(secret: Secret, salt: bytes, cost: Cost) -> bytes:
-    slack = MIB  # OpenSSL counts a little more than the formula
     return hashlib.scrypt(
-        secret.material, salt=salt, n=cost.n, r=cost.r, p=cost.p, maxmem=cost.memory + slack, dklen=32
+        secret.material, salt=salt, n=cost.n, r=cost.r, p=cost.p, maxmem=cost.memory + _SLACK, dklen=32
     )
 
 

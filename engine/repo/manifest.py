@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from engine.errors import Damaged, Refused
 from engine.repo.document import Fields, open_document, seal_document
+from engine.repo.map import VOLUME_LIMIT
 from engine.repo.naming import ObjectName
 from engine.repo.seal import Entropy, Keyring
 from engine.store.base import Buffer
@@ -192,6 +193,8 @@ def from_document(document: Mapping[str, Any], what: str) -> Manifest:
     number = fields.take("format", int)
     if number > MANIFEST_FORMAT:
         raise Refused(f"{what} has format {number}, newer than this program knows", hint="upgrade rokctl")
+    if number < 1:
+        raise Damaged(f"{what} has the format {number}, which never was")
     totals = Fields(fields.take("totals", dict), what)
     return Manifest(
         version=fields.take("version", str),
@@ -221,18 +224,25 @@ def _identity(fields: Fields, what: str) -> VersionIdentity | None:
     return VersionIdentity(source.take("repository", str), source.take("version", str))
 
 
+def _size(fields: Fields, what: str) -> int:
+    size = fields.count("size")
+    if size > VOLUME_LIMIT:
+        raise Damaged(f"{what} has a volume of {size} bytes, beyond the limit of {VOLUME_LIMIT}")
+    return size
+
+
 def _member(entry: object, what: str) -> Member:
     fields = Fields(entry, what)
     origin = Fields(fields.take("origin", dict), what)
-    filesystem = fields.take("filesystem", (dict, type(None))) or {}
+    filesystem_type, label, uuid = _filesystem(fields.take("filesystem", (dict, type(None))), what)
     return Member(
         name=fields.take("name", str),
         root=fields.reference("root"),
-        size=fields.count("size"),
+        size=_size(fields, what),
         logical_block_size=fields.count("logical_block_size"),
-        filesystem_type=str(filesystem.get("type", "")),
-        filesystem_label=str(filesystem.get("label", "")),
-        filesystem_uuid=str(filesystem.get("uuid", "")),
+        filesystem_type=filesystem_type,
+        filesystem_label=label,
+        filesystem_uuid=uuid,
         frozen=fields.take("frozen", bool),
         data=fields.count("data"),
         chunks=fields.count("chunks"),
@@ -245,3 +255,14 @@ def _member(entry: object, what: str) -> Member:
         ),
         extra=fields.rest(),
     )
+
+
+def _filesystem(document: object, what: str) -> tuple[str, str, str]:
+    """Its type, label and uuid; empty without one."""
+    if document is None:
+        return "", "", ""
+    fields = Fields(document, f"a filesystem in {what}")
+    kind, label, uuid = (fields.take(name, str) for name in ("type", "label", "uuid"))
+    if not kind:
+        raise Damaged(f"{what} has a filesystem without a type")
+    return kind, label, uuid

@@ -23,6 +23,7 @@ CHUNK_LIMIT: Final = 128 * BLOCK
 REGION: Final = BLOCK * REGION_BLOCKS
 PAGE_REGIONS: Final = 256
 PAGE: Final = REGION * PAGE_REGIONS
+VOLUME_LIMIT: Final = 1 << 54  # a top map of 16 MiB
 
 _HOLE_BIT: Final = 0x8000
 _REGION_MAGIC: Final = b"RMAP"
@@ -88,6 +89,8 @@ def decode_region(encoded: Buffer, blocks: int) -> list[Entry]:
     count = int.from_bytes(view[4:8], "little")
     if len(view) < 8 + 2 * count:
         raise Damaged("a region map is cut short")
+    if count > blocks:  # told before the entries take many times the memory of the map
+        raise Damaged("a region map has more entries than its region has blocks")
     lengths: Lengths = np.frombuffer(view[8 : 8 + 2 * count], dtype="<u2")
     chunks = bytes(view[8 + 2 * count :])
     entries = list(_entries(lengths.tolist(), chunks))
@@ -108,6 +111,8 @@ def _entries(lengths: list[int], chunks: bytes) -> Iterator[Entry]:
             chunk = chunks[position : position + REFERENCE]
             if len(chunk) < REFERENCE or chunk == ZEROS:
                 raise Damaged("a region map lacks the name of a chunk")
+            if blocks * BLOCK > CHUNK_LIMIT:
+                raise Damaged(f"a region map names a chunk of {blocks} blocks")
             yield Entry(start, blocks, chunk)
             position += REFERENCE
         start += blocks

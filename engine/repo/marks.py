@@ -29,6 +29,7 @@ Mask = npt.NDArray[np.bool_]
 ReadMaps = Callable[[Sequence[bytes]], Iterable[bytes]]  # the encoded maps of these references, in order
 
 _FOLDER: Final = "marks"
+_DIGEST: Final = 32
 _MAP_LEVELS: Final = 3  # tops, pages, regions; below them are chunks
 _RUN: Final = 1 << 18
 _BATCH: Final = 256
@@ -162,14 +163,16 @@ class Marks:
                 "counts": keep("counts", self._counts),
             },
         }
-        cache.put(f"{_FOLDER}/header", canonical(header))
+        body = canonical(header)
+        cache.put(f"{_FOLDER}/header", blake3(body).digest() + body)
 
     @classmethod
     def load(cls, cache: Store, repository_id: str) -> "Marks":
         """The marks in a cache. Raises Damaged when they are damaged, or of another repository; NoSuchBlob."""
-        header = Fields(
-            parse_object(cache.get(f"{_FOLDER}/header"), "the header of the marks"), "the header of the marks"
-        )
+        what, blob = "the header of the marks", cache.get(f"{_FOLDER}/header")
+        if blake3(blob[_DIGEST:]).digest() != blob[:_DIGEST]:
+            raise Damaged(f"{what} is damaged")
+        header = Fields(parse_object(blob[_DIGEST:], what), what)
         digests = header.take("columns", dict)
         if header.take("repository", str) != repository_id:
             raise Damaged("the marks are of another repository")

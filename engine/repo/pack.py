@@ -191,6 +191,8 @@ def _parse_directory(what: str, plaintext: Buffer, records_end: int) -> tuple[Re
     lengths_end = 4 + count * (ID + 4)
     lengths = np.frombuffer(view[4 + count * ID : lengths_end], dtype="<u4").tolist()
     blocks = np.frombuffer(view[lengths_end:], dtype="<u2").tolist()
+    if any(length & ~RAW_BIT <= TAG for length in lengths):
+        raise Damaged(f"the directory of {what} has a record that is shorter than its tag")
     records = tuple(_records(ids, lengths, blocks))
     if (records[-1].offset + records[-1].length if records else HEADER) != records_end:
         raise Damaged(f"the directory of {what} does not add up to its records")

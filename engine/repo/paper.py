@@ -16,7 +16,7 @@ _PER_LINE: Final = 8
 _LINES: Final = (_ID + _MASTER) // _PER_LINE
 _CHECK: Final = 2
 _DIGITS: Final = 2 * (_PER_LINE + _CHECK)
-_LINE: Final = re.compile(r"([0-9]+)[:;.](.*)")
+_LINE: Final = re.compile(r"([0-9]{1,3})[:;.](.*)")
 
 _TEXT: Final = """\
 THE MASTER KEY OF A ROKCTL REPOSITORY

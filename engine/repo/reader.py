@@ -39,6 +39,7 @@ SPAN_GAP: Final = 64 * KIB
 MAP_CACHE: Final = 32 * MIB
 
 Found = TypeVar("Found")
+Part = TypeVar("Part")
 
 _ROUNDS: Final = 3  # looks for one chunk; and renewals of the index in all for chunks that it does not know
 
@@ -79,19 +80,19 @@ class Reader:
     def pages(self, root: bytes, size: int) -> list[bytes]:
         """The references of the pages of a volume of `size` bytes."""
         count = page_count(size)
-        return [ZEROS] * count if root == ZEROS else decode_top(self.encoded_map(root, "the top map"), count)
+        return [ZEROS] * count if root == ZEROS else self._decoded(root, "the top map", decode_top, count)
 
     def regions(self, page: bytes, number: int, size: int) -> list[bytes]:
         """The references of the regions of page `number`."""
         count = page_regions(size, number)
-        return [ZEROS] * count if page == ZEROS else decode_page(self.encoded_map(page, f"map page {number}"), count)
+        return [ZEROS] * count if page == ZEROS else self._decoded(page, f"map page {number}", decode_page, count)
 
     def region(self, reference: bytes, number: int, size: int) -> list[Entry]:
         """The entries of region `number`."""
         blocks = region_blocks(size, number)
         if reference == ZEROS:
             return hole_region(blocks)
-        return decode_region(self.encoded_map(reference, f"the map of region {number}"), blocks)
+        return self._decoded(reference, f"the map of region {number}", decode_region, blocks)
 
     def all_regions(self, root: bytes, size: int) -> Iterator[bytes]:
         """The references of all regions of a volume, in order."""
@@ -105,6 +106,15 @@ class Reader:
         except Missing:
             return False
         return True
+
+    def _decoded(
+        self, reference: bytes, what: str, decode: Callable[[bytes, int], list[Part]], count: int
+    ) -> list[Part]:
+        encoded = self.encoded_map(reference, what)
+        try:
+            return decode(encoded, count)
+        except Damaged as error:  # it is what its id says, so it was written like this, and no other copy is better
+            raise Missing(f"{what} is none: {error.message}", hint="`rokctl repo check` shows what is hurt") from error
 
     def encoded_map(self, reference: bytes, what: str = "a map") -> bytes:
         """A map as it is stored. Raises Missing, naming it as `what`."""

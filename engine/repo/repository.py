@@ -17,6 +17,7 @@ from engine.errors import Damaged, NotFound, Refused
 from engine.repo.condemnation import given_up, read_condemnations, survey_condemnations
 from engine.repo.descriptor import (
     DESCRIPTOR_KEY,
+    DESCRIPTOR_LIMIT,
     Descriptor,
     check_seal,
     clear_master,
@@ -24,6 +25,7 @@ from engine.repo.descriptor import (
     parse_descriptor,
     read_descriptor,
 )
+from engine.repo.document import DOCUMENT_LIMIT
 from engine.repo.index import Index
 from engine.repo.keyblob import KEYS_PREFIX, Secret, wrap_master
 from engine.repo.manifest import BROKEN, FORGOTTEN, TOMBSTONE_LIMIT, Manifest, open_manifest
@@ -32,7 +34,7 @@ from engine.repo.pack import PackName, parse_pack_key, read_directory
 from engine.repo.paper import PaperKey
 from engine.repo.reader import Reader
 from engine.repo.seal import Entropy, Keyring
-from engine.repo.segment import PackFacts, believable, decode_segment, facts_of
+from engine.repo.segment import SEGMENT_LIMIT, PackFacts, believable, decode_segment, facts_of
 from engine.repo.session import PACK_TARGET, Purpose, Session, open_session, session_of
 from engine.repo.unlock import unlock
 from engine.store.base import Blob, BlobExists, NoSuchBlob, Store
@@ -103,7 +105,7 @@ def initialise(store: Store, secret: Secret | None, *, clock: Clock, entropy: En
 def _refuse_occupied(store: Store) -> None:
     for blob in store.list(""):
         if blob.key == DESCRIPTOR_KEY:
-            parse_descriptor(store.get(DESCRIPTOR_KEY), store.url)
+            parse_descriptor(store.get_range(DESCRIPTOR_KEY, 0, DESCRIPTOR_LIMIT + 1), store.url)
             raise Refused(f"there is a repository at {store.url} already", hint="use it, or choose another place")
         if not blob.key.startswith((KEYS_PREFIX, "probe/")):  # those may be left by an interrupted creation
             raise Refused(
@@ -201,6 +203,8 @@ class Repository:
         return Survey(tuple(manifests), damaged, frozenset(tombstones))
 
     def _open_listed(self, blob: Blob) -> Manifest | Damaged | None:
+        if blob.size > DOCUMENT_LIMIT:
+            return Damaged(f"the manifest {blob.key} has {blob.size} bytes, more than any can have")
         try:
             return self.manifest(blob.key.removeprefix("versions/"))
         except NotFound:
@@ -303,12 +307,14 @@ class Repository:
     def index_segments(self) -> Iterator[tuple[str, list[PackFacts] | None]]:
         """Each segment's name and facts; None for one that is damaged. Memory: a few small segments at a time, or one large."""
         for batch in _batches(self.store.list("index/"), self.connections):
-            names = [blob.key.removeprefix("index/") for blob in batch]
-            yield from (entry for entry in self.concurrently(self._read_segment, names) if entry is not None)
+            yield from (entry for entry in self.concurrently(self._read_segment, batch) if entry is not None)
 
-    def _read_segment(self, name: str) -> tuple[str, list[PackFacts] | None] | None:
+    def _read_segment(self, listed: Blob) -> tuple[str, list[PackFacts] | None] | None:
+        name = listed.key.removeprefix("index/")
+        if listed.size > SEGMENT_LIMIT:
+            return name, None
         try:
-            blob = self.store.get(f"index/{name}")
+            blob = self.store.get(listed.key)
         except NoSuchBlob:
             return None  # consolidated since it was listed: its facts are in another segment, and in the packs
         try:

@@ -12,11 +12,13 @@ import zstandard
 from engine.errors import Damaged
 from engine.repo.document import expand_frame
 from engine.repo.map import REFERENCE
-from engine.repo.pack import HEADER, RAW_BIT, ChunkId, Directory, PackKind, PackName, Record
+from engine.repo.pack import HEADER, PACK_LIMIT, RAW_BIT, ChunkId, Directory, PackKind, PackName, Record
 from engine.repo.seal import Entropy, Keyring, open_box, seal_box
 from engine.store.base import Buffer
+from engine.units import MIB
 
 ENTRY_LIMIT: Final = 1 << 20
+SEGMENT_LIMIT: Final = 64 * MIB  # of the blob: twice what so many entries take if each has a pack of its own
 _MAGIC: Final = b"ROKINDX\x01"
 _COUNTS: Final = struct.Struct("<II")
 _PACK: Final = struct.Struct("<16sIB3xII")
@@ -148,6 +150,7 @@ def _parse(plaintext: memoryview) -> list[PackFacts]:
         owner, number, kind, count, size = _PACK.unpack(plaintext[at : at + _PACK.size])
         if kind not in list(PackKind) or first + count > entries:
             raise Damaged("its packs do not add up to its entries")
+        _check_room(lengths[first : first + count], size)
         prefixes = bytes(plaintext[prefixes_start + first * REFERENCE : prefixes_start + (first + count) * REFERENCE])
         found.append(
             PackFacts(PackName(owner.hex(), number), PackKind(kind), size, prefixes, lengths[first : first + count])
@@ -156,3 +159,9 @@ def _parse(plaintext: memoryview) -> list[PackFacts]:
     if first != entries:
         raise Damaged("its packs do not add up to its entries")
     return found
+
+
+def _check_room(lengths: Words, size: int) -> None:
+    """Whoever reads a record takes memory for what is stated of it."""
+    if size > PACK_LIMIT or HEADER + int(np.sum(lengths & np.uint32(RAW_BIT - 1), dtype=np.uint64)) > size:
+        raise Damaged("it states records beyond the end of their pack")

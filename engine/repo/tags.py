@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from engine.errors import Damaged, Refused
-from engine.repo.document import Fields, open_document, seal_document
+from engine.repo.document import DOCUMENT_LIMIT, Fields, open_document, seal_document
 from engine.repo.repository import Repository
 from engine.repo.seal import Entropy, Keyring
 from engine.store.base import Buffer, NoSuchBlob
@@ -70,7 +70,8 @@ def check_tag(text: str) -> str:
 def tags_of(repository: Repository, version: str) -> Tags:
     """The tags and the pin of a version. Raises Damaged, saying how to set them anew."""
     try:
-        return open_tags(version, repository.store.get(f"tags/{version}"), repository.keyring)
+        blob = repository.store.get_range(f"tags/{version}", 0, DOCUMENT_LIMIT + 1)
+        return open_tags(version, blob, repository.keyring)
     except NoSuchBlob:
         return Tags()
     except Damaged as error:
@@ -135,6 +136,6 @@ def open_tags(version: str, blob: Buffer, keyring: Keyring) -> Tags:
     return Tags(
         names=frozenset(map(str, names)),
         pinned=fields.take("pinned", bool),
-        pinned_until=None if until is None else fields.time("pinned_until"),
+        pinned_until=None if until is None else fields.end("pinned_until"),
         extra=fields.rest(),
     )

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from engine.errors import Damaged, Refused, RokError, WrongKey
 from engine.repo.descriptor import Descriptor
-from engine.repo.keyblob import KEYS_PREFIX, Secret, parse_key, unwrap_master
+from engine.repo.keyblob import KEY_LIMIT, KEYS_PREFIX, Secret, parse_key, unwrap_master
 from engine.repo.paper import PaperKey
 from engine.store.base import NoSuchBlob, Store
 
@@ -60,7 +60,7 @@ def try_keys(store: Store, repository_id: str, secret: Secret, *, leave_out: str
         if name == leave_out:
             continue
         try:
-            key = parse_key(name, store.get(f"{KEYS_PREFIX}{name}"))
+            key = parse_key(name, store.get_range(f"{KEYS_PREFIX}{name}", 0, KEY_LIMIT + 1))
             if key.kind is secret.kind:
                 return Tried(len(names), Opened(unwrap_master(key, secret, repository_id), name), problem)
         except (WrongKey, NoSuchBlob):  # another's; or removed since it was listed

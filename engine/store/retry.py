@@ -80,7 +80,7 @@ class Retrying:
                 raise
             raise Unknown(
                 f"it is unknown whether {key} was created in {self.url}: {error.message}",
-                hint=error.hint or "try again when the store answers: what was created is then found",
+                hint=f"{error.hint or 'try again when the store answers'}; what was created is then found",
             ) from error
 
     def get(self, key: str) -> bytes:

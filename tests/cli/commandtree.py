@@ -1,4 +1,4 @@
-"""The command line as it is in the code: each command's words and its own options."""
+"""The command line as it is in the code: each command's words and its own options. That of kalec has a manual of its own."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -13,7 +13,14 @@ PROGRAM = {"--version", "--install-completion", "--show-completion"}
 
 def commands() -> dict[str, set[str]]:
     """`pool create` -> {"--dir", …}, for each command that does something, without the options that stand everywhere."""
-    return dict(_walk(typer.main.get_command(app), ()))
+    own = dict(_walk(typer.main.get_command(app), ()))
+    return {words: options for words, options in own.items() if not words.startswith("kalec ")} | {"kalec": set()}
+
+
+def kalec_commands() -> dict[str, set[str]]:
+    """The same for `kalec`: `lint` -> {"--format", …}."""
+    own = dict(_walk(typer.main.get_command(app), ()))
+    return {words.removeprefix("kalec "): options for words, options in own.items() if words.startswith("kalec ")}
 
 
 def _walk(node: Any, words: tuple[str, ...]) -> Iterator[tuple[str, set[str]]]:
@@ -25,4 +32,5 @@ def _walk(node: Any, words: tuple[str, ...]) -> Iterator[tuple[str, set[str]]]:
         options = {
             option for parameter in node.get_params(context) for option in parameter.opts if option.startswith("--")
         }
-        yield " ".join(words), options - EVERYWHERE - PROGRAM
+        # The options that stand everywhere are those of rokctl; a command of kalec has its own of the same names.
+        yield " ".join(words), options - (PROGRAM | {"--help"} if words[0] == "kalec" else EVERYWHERE | PROGRAM)

@@ -70,6 +70,9 @@ def test_it_is_silent_for_cron_when_all_is_well(rokctl, forgotten):
         (("--grace", "1m"), "months differ in length"),
         (("--repack-below", "101%"), "is not a share"),
         (("--repack-below", "-1"), "is not a share"),
+        (("--repack-below", "9" * 5000), "is not a share"),
+        (("--grace", "99999999999d"), "is not a duration"),
+        (("--grace", "-1h"), "is not a duration"),
     ],
 )
 def test_what_makes_no_sense_is_refused(rokctl, words, problem):

@@ -6,7 +6,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from commandtree import EVERYWHERE, PROGRAM, commands
+from commandtree import EVERYWHERE, PROGRAM, commands, kalec_commands
 
 from engine import config, errors
 from engine.errors import RokError
@@ -55,7 +55,8 @@ def test_the_options_that_stand_everywhere_are_in_the_manual():
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_option_that_a_page_names_exists(page):
-    known = EVERYWHERE | PROGRAM | {option for options in commands().values() for option in options}
+    every = {**commands(), **kalec_commands()}
+    known = EVERYWHERE | PROGRAM | {option for options in every.values() for option in options}
     named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", plain(page.read_text(encoding="utf-8"))))
     ours = {option for option in named if option not in FOREIGN_OPTIONS}
     assert ours <= known

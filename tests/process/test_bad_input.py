@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from engine.units import MIB
-from tests.node import Node, file_digest, overwrite
+from engine.units import KIB, MIB
+from tests.node import Node, file_digest, overwrite, restored_digest
 
 pytestmark = pytest.mark.slow
 
@@ -188,3 +188,79 @@ def test_a_repository_that_may_only_be_read_is_listed_checked_and_restored_from(
         for path in everything:
             path.chmod(0o700 if path.is_dir() else 0o600)
     assert [one["version"] for one in node.do("version", "list")] == [version]
+
+
+@pytest.fixture
+def with_dead_packs(scratch, rnd):
+    """Gives what makes a node whose repository at a place holds two versions, the older one forgotten but half of the newer."""
+
+    def make(place):
+        node = Node(scratch / "collecting", str(place))
+        volume = node.new_volume(12 * MIB)
+        overwrite(volume, 0, rnd.randbytes(12 * MIB))
+        node.do("repo", "init", "--no-encryption")
+        [*_, old] = node.do("snapshot", "create", "p/v@old", "--push")
+        overwrite(volume, 0, rnd.randbytes(7 * MIB))
+        node.do("snapshot", "create", "p/v@new", "--push")
+        node.do("version", "forget", f"p/v@{old['version']}")
+        return node
+
+    return make
+
+
+def whole(node):
+    """Nothing is damaged, and the version that is left restores to what the volume holds."""
+    assert node.run("repo", "check", "--read-data").code == 0
+    with node.repository() as repository:
+        [manifest] = repository.versions()
+        assert restored_digest(repository, manifest) == file_digest(node.path_of("v"))
+
+
+def test_a_collection_of_what_may_only_be_read_is_2_and_touches_nothing(with_dead_packs, scratch):
+    node = with_dead_packs(scratch / "repository")
+    everything = [Path(node.url), *Path(node.url).rglob("*")]
+    for path in everything:
+        path.chmod(0o500 if path.is_dir() else 0o400)
+    try:
+        as_reader = unprivileged()
+        ended = node.run("repo", "gc", "--grace", "0", "--json", prefix=as_reader)
+    finally:
+        for path in everything:
+            path.chmod(0o700 if path.is_dir() else 0o600)
+    assert ended.code == 2, ended.err
+    assert ended.failure["hint"]
+    assert {Path(node.url), *Path(node.url).rglob("*")} == {*everything}
+    whole(node)
+
+
+def test_a_store_that_runs_full_during_a_collection_is_15_and_loses_nothing(with_dead_packs, scratch):
+    with small_filesystem(scratch / "small", 40 * MIB) as small:
+        node = with_dead_packs(small / "repository")
+        node.do("repo", "gc")  # condemns
+        left = os.statvfs(small)
+        (small / "filler").write_bytes(bytes(left.f_bavail * left.f_frsize - 64 * KIB))
+
+        _, hint = refused(node, 15, "repo", "gc", "--grace", "0")
+
+        assert hint
+        assert [*Path(node.url, ".tmp").glob("*")] == []
+        whole(node)
+        (small / "filler").unlink()
+        node.do("repo", "gc", "--grace", "0")
+        [report] = node.do("repo", "gc", "--grace", "0")
+        assert (report["waiting"], report["condemned_packs"]) == ([], 0)
+        whole(node)
+
+
+def test_several_collections_and_checks_at_once_lose_nothing_and_find_nothing(with_dead_packs, scratch):
+    node = with_dead_packs(scratch / "repository")
+    collecting = [node.start("repo", "gc", "--grace", "0") for _ in range(3)]
+    checking = [node.start("repo", "check") for _ in range(2)]
+    for process in [*collecting, *checking]:
+        ended = node.end(process)
+        assert ended.code == 0, ended.err
+    whole(node)
+    for _ in range(2):
+        [report] = node.do("repo", "gc", "--grace", "0")
+    assert (report["waiting"], report["condemned_packs"]) == ([], 0)
+    whole(node)

@@ -5,6 +5,7 @@ from fractions import Fraction
 
 import pytest
 
+from engine.errors import Refused
 from engine.progress import Silent
 from engine.repo.check import Leftover, check
 from engine.repo.collect import CollectOptions, collect
@@ -129,6 +130,22 @@ def test_a_push_that_commits_meanwhile_is_no_damage(story):
         disturbed = Interrupted(copy_of(store), number, lambda store: push_snapshots(reopen(store, seed=41), taken))
         report = check(reopen(disturbed), read_data=True, progress=Silent(), workers=0)
         assert report.findings == (), f"before call {number}"
+
+
+@pytest.mark.parametrize("read_data", [False, True, Share(Fraction(1, 2))])
+def test_who_may_only_read_a_store_that_keeps_its_clock_to_writers_can_check(story, read_data):
+    _, store, _ = story
+
+    class Reader:
+        def now(self):
+            raise Refused("cannot read the clock")
+
+        def __getattr__(self, name):
+            assert name in ("url", "get", "get_range", "list", "stat"), f"{name} writes"
+            return getattr(store, name)
+
+    report = check(reopen(Reader()), read_data=read_data, progress=Silent())
+    assert (report.findings, report.notes) == ((), ())
 
 
 def leftovers(repository):

@@ -197,7 +197,7 @@ def test_a_create_without_an_answer_that_is_then_refused_is_unknown(memory, cloc
     plan = lambda call: {1: LOST_ANSWER, 2: expired}.get(call.number)  # noqa: E731
     with pytest.raises(Unknown, match="the token has expired") as caught:
         Retrying(Faulty(memory, plan), clock, no_jitter).create("versions/1", b"mine")
-    assert caught.value.hint == "renew it"
+    assert caught.value.hint == "renew it; what was created is then found"
 
 
 def test_a_create_whose_blob_was_removed_before_it_could_be_read_back_is_unknown(memory, clock):

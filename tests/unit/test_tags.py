@@ -129,7 +129,7 @@ def test_tags_of_many_versions_cost_a_listing_and_a_read_for_each_that_has_any(s
     assert all_tags(repository, [OTHER, VERSION])[VERSION].pinned
     assert [(call.operation, call.key) for call in faulty.calls[before:]] == [
         ("list", "tags/"),
-        ("get", f"tags/{VERSION}"),
+        ("get_range", f"tags/{VERSION}"),
     ]
 
 

@@ -1,0 +1,163 @@
+"""What is found out about one step: the code that it has, and what that does with names."""
+
+import ast
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final, Protocol
+
+from kalec.analysis.definitions import Definition, define
+from kalec.analysis.effects import Effects, Names, effects
+from kalec.analysis.scopes import Occurrence, occurrences, walk
+from kalec.model import Cell
+from kalec.words import words
+
+ENTRY: Final = -1
+NO_ITERATION: Final = -2  # from outside, if a loop ran zero times: that is no reason to complain
+DELETED: Final = -3
+FROM_ENTRY: Final = frozenset({ENTRY})
+DYNAMIC: Final = words("exec eval globals locals vars dir")
+
+State = dict[str, frozenset[int]]
+
+
+class Known(Protocol):
+    """What is known about a name as it stands when a step begins."""
+
+    @property
+    def definitions(self) -> frozenset[Definition]:
+        """The definitions that its value is, or may hold."""
+
+    @property
+    def modules(self) -> frozenset[str]:
+        """The modules that its value may be of."""
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """A name that a step takes from outside, and where."""
+
+    cell: Cell
+    occurrence: Occurrence
+    always: bool  # nothing of the step may have bound it before
+    expected: bool  # it fails when the name is missing
+    is_real: bool  # the value may be wanted; not for what only texts and empty loops name
+    called: Definition | None = None  # the definition whose body uses it
+
+
+@dataclass(slots=True)
+class Facts:
+    """What one step does with names."""
+
+    uses: dict[str, Use] = field(default_factory=dict)  # the first of each name, an expected one if there is one
+    loaded: set[str] = field(default_factory=set)  # all names it mentions, through functions too
+    exits: State = field(default_factory=dict)  # of the names that it binds or deletes
+    bound_at: dict[int, ast.AST] = field(default_factory=dict)
+    bound_in: dict[int, Cell] = field(default_factory=dict)
+    definitions: dict[str, list[Definition]] = field(default_factory=dict)
+    definition_sites: dict[int, Definition] = field(default_factory=dict)
+    needed_from: dict[tuple[Definition, str], frozenset[int]] = field(default_factory=dict)  # where it was made
+    effects: Effects = field(default_factory=Effects)
+    changes: dict[str, bool] = field(default_factory=dict)  # by functions that it calls; `effects` has its own
+    own_changes: dict[str, bool] = field(default_factory=dict)
+    deep_changes: set[str] = field(default_factory=set)  # of objects and all that they hold
+    holds: dict[str, set[str]] = field(default_factory=dict)
+    deleted_uses: list[tuple[Cell, Occurrence, bool]] = field(default_factory=list)
+    uncertain_uses: list[tuple[Cell, Occurrence]] = field(default_factory=list)
+    dynamic: list[tuple[Cell, ast.AST]] = field(default_factory=list)
+    unreachable: list[tuple[Cell, ast.stmt]] = field(default_factory=list)
+    modules_of: dict[str, set[str]] = field(default_factory=dict)  # import names that values are made with
+    closures: dict[str, tuple[tuple[Definition, ...], frozenset[str]]] = field(default_factory=dict)
+    entry: Mapping[str, Known] = field(default_factory=dict)
+    names: Names = field(default_factory=Names)
+
+    def closure(self, name: str) -> tuple[Definition, ...]:
+        """All definitions that the value of a name may be, hold, or use when it is called."""
+        return self.reach(name)[0]
+
+    def modules(self, name: str, entry: Mapping[str, Known]) -> frozenset[str]:
+        """The modules that the value of a name may be of."""
+        definitions, through = self.reach(name)
+        found = {module for definition in definitions for module in definition.modules}
+        for other in through:
+            found |= {self.names.module(used) for used in self.modules_of.get(other, ())}
+            if other in entry and other not in self.names.immutable:
+                found |= entry[other].modules
+        return frozenset(found)
+
+    def reach(self, name: str) -> tuple[tuple[Definition, ...], frozenset[str]]:
+        """The definitions behind a name, and the names through which they were found."""
+        if name not in self.closures:
+            found: dict[Definition, None] = {}
+            seen: set[str] = set()
+            waiting = [name]
+            while waiting:
+                current = waiting.pop()
+                if current in seen:
+                    continue
+                seen.add(current)
+                waiting += self.holds.get(current, ())
+                known = self.entry.get(current)
+                for definition in [*self.definitions.get(current, ()), *(known.definitions if known else ())]:
+                    if definition not in found:
+                        found[definition] = None
+                        waiting += [part.name for part in (*definition.needs_now, *definition.needs_later)]
+            self.closures[name] = (tuple(found), frozenset(seen))
+        return self.closures[name]
+
+
+@dataclass(frozen=True, slots=True)
+class Touched:
+    """The names of a piece of code, in order; which of them are called; and what names variables in texts."""
+
+    occurrences: list[Occurrence]
+    called: frozenset[int]
+    texts: list[ast.Compare | ast.Call]
+
+
+@dataclass(slots=True)
+class Code:
+    """The statements of a step, by cell."""
+
+    cells: list[tuple[Cell, list[ast.stmt]]]
+    names: Names
+    postponed: bool = False  # from __future__ import annotations
+    _effects: Effects | None = None
+    _parts: dict[int, Definition | None] = field(default_factory=dict)
+    _touched: dict[int, Touched] = field(default_factory=dict)
+
+    @property
+    def statements(self) -> list[ast.stmt]:
+        """All of them, in order."""
+        return [statement for _, statements in self.cells for statement in statements]
+
+    def effects(self) -> Effects:
+        """Of its statements; worked out once."""
+        if self._effects is None:
+            self._effects = effects(self.statements, self.names)
+        return self._effects
+
+    def touched(self, node: ast.AST) -> Touched:
+        """What a part of the code touches; a step is walked several times, and this is most of the work."""
+        key = id(node)
+        if key not in self._touched:
+            inner = list(walk(node))
+            self._touched[key] = Touched(
+                occurrences(node, postponed=self.postponed),
+                frozenset(id(call.func) for call in inner if isinstance(call, ast.Call)),
+                [one for one in inner if isinstance(one, ast.Compare | ast.Call) and self.names_in_text(one)],
+            )
+        return self._touched[key]
+
+    def names_in_text(self, node: ast.Compare | ast.Call) -> bool:
+        """Whether an expression may name variables in texts."""
+        if isinstance(node, ast.Compare):
+            return isinstance(node.left, ast.Constant) and isinstance(node.left.value, str)
+        by_method = isinstance(node.func, ast.Attribute) and node.func.attr in ("query", "eval")
+        return by_method or self.names.builtin(node.func) in DYNAMIC
+
+    def definition(self, statement: ast.stmt, cell: Cell) -> Definition | None:
+        """The definition that a top-level statement is; the same object each time."""
+        key = id(statement)
+        if key not in self._parts:
+            self._parts[key] = define(statement, cell, self.names)
+        return self._parts[key]

@@ -1,0 +1,134 @@
+"""Which distribution a module comes from, found out from what is installed, without importing anything.
+
+Reads no more metadata than it must: the folders that hold the module, and in them first the distributions that bear its name.
+"""
+
+import importlib.machinery
+import json
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from kalec.emit.lockfile import normalised
+
+
+@dataclass(frozen=True)
+class Distribution:
+    """An installed distribution; `folder` is its .dist-info."""
+
+    name: str
+    version: str
+    folder: Path
+
+    @cached_property
+    def files(self) -> str:
+        """The paths that it has installed, a line each, with '/'; "" when it keeps no record."""
+        try:
+            return (self.folder / "RECORD").read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            return ""
+
+    @cached_property
+    def top_modules(self) -> frozenset[str]:
+        """The modules and packages that it brings, as far as it says so in top_level.txt."""
+        try:
+            return frozenset((self.folder / "top_level.txt").read_text(encoding="utf-8", errors="replace").split())
+        except OSError:
+            return frozenset()
+
+    def has(self, module: str) -> bool:
+        """Whether it has installed the file or the folder of a dotted module."""
+        path = re.escape(module.replace(".", "/"))
+        return re.search(rf"(?m)^\"?{path}(/|\.py,|\.[^/,]*(so|pyd),)", self.files) is not None
+
+    @cached_property
+    def is_from_index(self) -> bool:
+        """Whether an index has it; one from a folder, a URL or a repository can be had nowhere else by name."""
+        try:
+            origin = json.loads((self.folder / "direct_url.json").read_text(encoding="utf-8"))
+        except OSError:
+            return True
+        except ValueError:
+            return False
+        return not isinstance(origin, dict) or "url" not in origin
+
+
+class Installed:
+    """The distributions that the folders of a search path hold."""
+
+    def __init__(self, search_path: Sequence[str]) -> None:
+        self._search_path = [entry for entry in search_path if entry]
+        self._by_folder: dict[Path, dict[str, Distribution]] = {}
+
+    def providers(self, module: str) -> tuple[Distribution, ...]:
+        """The distributions that bring a dotted module, sorted by name; none for one that is not installed.
+
+        Of a namespace package that several share, those that have the module itself, as far as that can be told.
+        """
+        top = module.partition(".")[0]
+        found = [found for folder in self._folders_of(top) for found in self._providers_in(folder, top)]
+        if len(found) > 1:
+            found = _narrowed(found, module)
+        return tuple(sorted(found, key=lambda distribution: distribution.name))
+
+    def is_installed(self, module: str) -> bool:
+        """Whether the top package of a module can be found at all, as a distribution's or as a plain file."""
+        return bool(self._folders_of(module.partition(".")[0]))
+
+    def distribution(self, name: str) -> Distribution | None:
+        """The distribution of that name, as an import would find it first."""
+        folders = map(self._distributions, map(Path, self._search_path))
+        return next((found[normalised(name)] for found in folders if normalised(name) in found), None)
+
+    def _folders_of(self, top: str) -> list[Path]:
+        spec = importlib.machinery.PathFinder.find_spec(top, self._search_path)
+        if spec is None:
+            return []
+        if spec.submodule_search_locations is not None:
+            return [Path(location).parent for location in spec.submodule_search_locations]
+        return [Path(spec.origin).parent] if spec.origin else []
+
+    def _providers_in(self, folder: Path, top: str) -> Iterator[Distribution]:
+        distributions = self._distributions(folder)
+        namesake = distributions.get(normalised(top))
+        if namesake and (top in namesake.top_modules or namesake.has(top)) and (folder / top / "__init__.py").exists():
+            yield namesake
+            return
+        for distribution in distributions.values():
+            if top in distribution.top_modules or (not distribution.top_modules and distribution.has(top)):
+                yield distribution
+
+    def _distributions(self, folder: Path) -> dict[str, Distribution]:
+        if folder not in self._by_folder:
+            self._by_folder[folder] = dict(_read_folder(folder))
+        return self._by_folder[folder]
+
+
+def _narrowed(found: list[Distribution], module: str) -> list[Distribution]:
+    """Those that have the module itself, or the nearest package around it: its last words may be names in a module."""
+    words = module.split(".")
+    for length in range(len(words), 1, -1):
+        exact = [distribution for distribution in found if distribution.has(".".join(words[:length]))]
+        if exact:
+            return exact
+    return found
+
+
+def _read_folder(folder: Path) -> Iterator[tuple[str, Distribution]]:
+    try:
+        entries = sorted(folder.iterdir())
+    except OSError:
+        return
+    for entry in entries:
+        name, dash, version = entry.name.removesuffix(".dist-info").partition("-")
+        if entry.suffix == ".dist-info" and dash:
+            yield normalised(name), Distribution(normalised(name), version, entry)
+
+
+def is_standard(module: str) -> bool:
+    """Whether a module belongs to Python itself."""
+    top = module.partition(".")[0]
+    return top in sys.stdlib_module_names or top in ("__future__", "__main__")

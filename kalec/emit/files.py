@@ -1,0 +1,68 @@
+"""Writing what was compiled, and holding it against what is committed."""
+
+import os
+import tempfile
+from contextlib import suppress
+from difflib import unified_diff
+from errno import EDQUOT, ENOSPC
+from pathlib import Path
+
+from kalec.errors import Failed, NotFound, OutOfSpace
+
+
+def stale_lines(text: str, target: Path, source: str) -> list[str]:
+    """The differences, as `diff -u`, between the file and what it should be; none when it is up to date.
+
+    `source` says what the text was made from. Raises NotFound, Failed.
+    """
+    try:
+        committed = target.read_bytes().decode("utf-8", "replace")
+    except FileNotFoundError:
+        raise NotFound(f"there is no file {target} to check", hint=f"write it with -o {target}") from None
+    except OSError as error:
+        raise Failed(f"{target} cannot be read: {error.strerror}") from None
+    return list(
+        unified_diff(
+            committed.splitlines(keepends=True),
+            text.splitlines(keepends=True),
+            f"{target} (committed)",
+            f"{target} (from {source})",
+        )
+    )
+
+
+def write_text(target: Path, text: str) -> bool:
+    """Replace a file in one instant, and say whether it had to be: one that is right is left alone.
+
+    A reader sees the old text or the new one, and after a crash there is one of them. Raises Failed, OutOfSpace.
+    """
+    target = target.resolve()  # a link stays one
+    content = text.encode()
+    try:
+        if target.is_file() and target.read_bytes() == content:
+            return False
+        handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+        try:
+            with os.fdopen(handle, "wb") as stream:
+                stream.write(content)
+                stream.flush()
+                os.fsync(handle)
+            Path(name).chmod(_mode(target))
+            Path(name).replace(target)
+        except BaseException:
+            with suppress(OSError):
+                Path(name).unlink()
+            raise
+    except OSError as error:
+        kind = OutOfSpace if error.errno in (ENOSPC, EDQUOT) else Failed
+        raise kind(f"{target} cannot be written: {error.strerror}") from None
+    return True
+
+
+def _mode(target: Path) -> int:
+    """The permissions that the file has, or that a new one would get."""
+    if target.exists():
+        return target.stat().st_mode & 0o777
+    mask = os.umask(0)
+    os.umask(mask)
+    return 0o666 & ~mask

@@ -1,0 +1,151 @@
+"""The Python program of a step, as it stands in the pipeline: the notebook's cells first, then what executes them.
+
+It is a lightweight component as the KFP SDK makes them: a module with a function, whose annotated arguments KFP fills in
+with parameters, with artifacts to read, and with artifacts to write.
+"""
+
+import re
+from functools import cache
+from pathlib import Path
+from typing import Final
+
+from kalec import VERSION
+from kalec.emit.plan import Plan, Signature
+from kalec.model import JsonValue, ParameterType, Step
+from kalec.runtime import describe, source_text
+
+_ANNOTATIONS: Final = {
+    ParameterType.INTEGER: "int",
+    ParameterType.FLOAT: "float",
+    ParameterType.TEXT: "str",
+    ParameterType.BOOLEAN: "bool",
+    ParameterType.LIST: "list",
+    ParameterType.DICT: "dict",
+}
+# \r would become \n in a source file, and no YAML reader lets other controls through.
+PLACEHOLDER: Final = "{{$"
+_NOT_AS_IT_IS: Final = re.compile(
+    r"[^\t\n\x20-\x7e\xa1-\u1fff\u2030-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]"
+)
+
+
+def program_of(plan: Plan, step: Step) -> str:
+    """The text of the program."""
+    signature = plan.signatures[step.name]
+    source = _in_docstring(plan.pipeline.source)
+    about = f"Step {step.name} of the pipeline {plan.pipeline.name}, from {source}, by kalec {VERSION}."
+    return "".join(
+        [
+            f'"""{about}"""\n\nfrom kfp import dsl\n\n',
+            f"STEP = {_step(step)}\n\n\n",
+            _function(plan, step, signature),
+            f"\n\n{_inside()}",
+            f"\n\nRUNTIME = {_runtime()}\n",
+        ]
+    )
+
+
+def python_literal(text: str) -> str:
+    """Python source of a string constant, which shows the lines of `text` as they are wherever Python can.
+
+    It never holds the characters that begin a placeholder of KFP, which would be replaced in it.
+    """
+    as_it_is = "\n" in text and PLACEHOLDER not in text and not _NOT_AS_IT_IS.search(text)
+    for quotes in ("'''", '"""'):
+        if as_it_is and quotes not in text and text[-1] not in (quotes[0], "\\"):
+            return f"{'r' if chr(92) in text else ''}{quotes}{text}{quotes}"
+    lines = [repr(line).replace(PLACEHOLDER, "{{\\x24") for line in text.splitlines(keepends=True)]
+    return (lines or ["''"])[0] if len(lines) < 2 else "(" + "\n".join(lines) + ")"
+
+
+def _in_docstring(text: str) -> str:
+    return re.sub(r"[^\w .()-]", "_", text)
+
+
+def _step(step: Step) -> str:
+    """The description of the step that the runtime takes, as Python."""
+    lines = ["{"]
+    for key, value in describe(step).items():
+        if isinstance(value, list) and value:
+            lines += [f"    {python_literal(key)}: [", *(f"        {_plain(member)}," for member in value), "    ],"]
+        else:
+            lines.append(f"    {python_literal(key)}: {_plain(value)},")
+    return "\n".join([*lines, "}"])
+
+
+def _plain(value: JsonValue) -> str:
+    """Plain data as Python; the source of a cell comes last in its dictionary, and begins a line."""
+    if isinstance(value, str):
+        return python_literal(value)
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_plain, value)) + "]"
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{python_literal(key)}: {_plain(member)}" for key, member in value.items()) + "}"
+    return repr(value)
+
+
+def _function(plan: Plan, step: Step, signature: Signature) -> str:
+    """The component: it only hands over what KFP gives it."""
+    arguments = [
+        f"{argument}: {_ANNOTATIONS[parameter.type]}" + ("" if parameter.required else " = None")
+        for argument, parameter in sorted(signature.parameters.items(), key=lambda pair: not pair[1].required)
+    ]
+    kinds = dict.fromkeys(signature.inputs.values(), "dsl.Input[dsl.Artifact]")
+    kinds |= {signature.values: "dsl.Output[dsl.Artifact]", signature.metrics: "dsl.Output[dsl.Metrics]"}
+    kinds |= {signature.report: "dsl.Output[dsl.HTML]", signature.run: "str"}
+    arguments[:0] = [f"{argument}: {kind}" for argument, kind in kinds.items() if argument]
+    given = ", ".join(f"{parameter.name!r}: {argument}" for argument, parameter in signature.parameters.items())
+    types: dict[str, JsonValue] = {
+        p.name: [p.type.value, None if p.required else p.default] for p in signature.parameters.values()
+    }
+    lines = [
+        f"def {signature.function}({', '.join(arguments)}):",
+        "    execute_step(",
+        "        STEP,",
+        "        RUNTIME,",
+        f"        {{{given}}},",
+        f"        {_inputs(plan, step, signature)},",
+        f"        {_output(plan, step, signature)},",
+        f"        types_of={_plain(types)},",
+    ]
+    if plan.pipeline.settings.working_directory:
+        lines.append(f"        folder={python_literal(plan.pipeline.settings.working_directory)},")
+    lines += [
+        f"        {kind}={argument},"
+        for kind, argument in (("metrics", signature.metrics), ("report", signature.report))
+        if argument
+    ]
+    return "\n".join([*lines, "    )\n"])
+
+
+def _inputs(plan: Plan, step: Step, signature: Signature) -> str:
+    """Python for the folder of each step that values come from."""
+    if signature.run:
+        folders = {source: _shared(plan, source, signature) for source in step.data_from}
+    else:
+        folders = {source: f"{argument}.path" for source, argument in signature.inputs.items()}
+    return "{" + ", ".join(f"{source!r}: {folder}" for source, folder in folders.items()) + "}"
+
+
+def _output(plan: Plan, step: Step, signature: Signature) -> str:
+    if signature.run and step.writes:
+        return _shared(plan, step.name, signature)
+    return f"{signature.values}.path" if signature.values else "''"
+
+
+def _shared(plan: Plan, step: str, signature: Signature) -> str:
+    """Python for the folder of a step on the shared volume: each run has its own."""
+    return f"{python_literal(plan.values_folder)} + '/' + {signature.run} + {python_literal('/' + plan.tasks[step])}"
+
+
+@cache
+def _inside() -> str:
+    """The text of `kalec.emit.inside`, as a part of a program."""
+    text = Path(__file__).with_name("inside.py").read_text(encoding="utf-8")
+    return re.sub(r"  # noqa: [^-\n]*(- )?", "  # ", text.split('"""\n', 1)[1]).replace("  # \n", "\n").lstrip("\n")
+
+
+@cache
+def _runtime() -> str:
+    """The text of the runtime as a constant; every step has it."""
+    return python_literal(source_text())

@@ -1,0 +1,111 @@
+"""Plain values as YAML text that YAML 1.1 and 1.2 readers agree on, the same bytes every time.
+
+Mappings keep the order they have. Text of several lines is a literal block, line for line as it is, wherever YAML can hold
+it that way; any other text is a plain or a double-quoted scalar. Nothing is folded, tagged or anchored.
+"""
+
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final, TypeAlias
+
+Value: TypeAlias = bool | int | float | str | Mapping[str, "Value"] | Sequence["Value"] | None
+
+# What may stand without quotes: it can start nothing else in YAML, and no reader takes it for a number or a date.
+_PLAIN: Final = re.compile(r"[A-Za-z_/][A-Za-z0-9_./+-]*(?:[ =][A-Za-z0-9_./+-]+)*\Z")
+_WORDS: Final = frozenset(["null", "true", "false", "yes", "no", "on", "off", "y", "n"])  # other values in YAML 1.1
+_ESCAPED: Final = re.compile(
+    r"[\"\\]|[^\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]"
+)
+_NOT_LITERAL: Final = re.compile(
+    r"[^\t\n\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]"
+)
+_LINE_START: Final = re.compile(r"^(?=[^\n])", re.MULTILINE)
+_SHORT: Final = {"\n": "\\n", "\t": "\\t", "\r": "\\r", '"': '\\"', "\\": "\\\\"}
+
+
+def to_yaml(value: Value, *, header: str = "") -> str:
+    """A document: `header` as comment lines, then the value, a mapping or a sequence that is not empty.
+
+    Raises ValueError for what YAML readers do not agree on: a number that is not finite, half of a surrogate pair.
+    """
+    comments = [f"# {line}".rstrip() for line in _printable(header).splitlines()]
+    return "\n".join([*comments, *_lines(value, "")]) + "\n"
+
+
+def _lines(value: Value, indent: str) -> Iterator[str]:
+    if isinstance(value, Mapping):
+        for key, member in value.items():
+            yield from _member(f"{indent}{_scalar(key)}:", member, indent + "  ", indent)
+    elif isinstance(value, Sequence) and not isinstance(value, str):
+        for member in value:
+            if isinstance(member, Mapping) and member:
+                first, *rest = _lines(member, indent + "  ")
+                yield f"{indent}- {first[len(indent) + 2 :]}"
+                yield from rest
+            else:
+                yield from _member(f"{indent}-", member, indent + "  ", indent + "  ")
+
+
+def _member(start: str, value: Value, indent: str, sequence_indent: str) -> Iterator[str]:
+    """What follows `start`, the key or the dash: on its line, or in the lines below it."""
+    if isinstance(value, str) and _is_literal(value):
+        yield from _literal(start, value, indent)
+    elif isinstance(value, Mapping) and value:
+        yield start
+        yield from _lines(value, indent)
+    elif isinstance(value, Sequence) and not isinstance(value, str) and value:
+        yield start
+        yield from _lines(value, sequence_indent)
+    else:
+        yield f"{start} {_scalar(value)}"
+
+
+def _is_literal(text: str) -> bool:
+    return "\n" in text.rstrip("\n") and not _NOT_LITERAL.search(text)
+
+
+def _literal(start: str, text: str, indent: str) -> Iterator[str]:
+    """A literal block. Its indentation is stated where the first line with text would mislead a reader about it."""
+    body = text.rstrip("\n")
+    ending = len(text) - len(body)
+    hint = "2" if re.match(r"\n*[ \n]", text) else ""
+    yield f"{start} |{hint}{'-' if not ending else '' if ending == 1 else '+'}"
+    yield _LINE_START.sub(indent, body) + "\n" * (ending - 1)  # in one piece: programs are long
+
+
+def _scalar(value: Value) -> str:
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int):
+        return str(value)
+    if isinstance(value, float):
+        return _float(value)
+    if isinstance(value, str):
+        plain = _PLAIN.match(value) and value.lower() not in _WORDS
+        return value if plain else f'"{_ESCAPED.sub(_escape, value)}"'
+    return "{}" if isinstance(value, Mapping) else "[]"
+
+
+def _float(value: float) -> str:
+    """The shortest digits, with a point: YAML 1.1 takes 1e-05 for text."""
+    if not math.isfinite(value):
+        raise ValueError(f"{value} is not a number that YAML readers agree on")
+    digits, exponent, power = repr(value).partition("e")
+    return (digits if "." in digits else f"{digits}.0") + exponent + power
+
+
+def _escape(match: re.Match[str]) -> str:
+    character = match[0]
+    code = ord(character)
+    if character in _SHORT:
+        return _SHORT[character]
+    if 0xD800 <= code <= 0xDFFF:
+        raise ValueError("the text holds half of a surrogate pair")
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
+
+
+def _printable(text: str) -> str:
+    return _NOT_LITERAL.sub("?", text)

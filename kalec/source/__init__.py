@@ -1,0 +1,1 @@
+"""Sources: notebooks, percent-format scripts, modules with @step and @pipeline; each becomes cells with tags."""

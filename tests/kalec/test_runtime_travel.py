@@ -1,0 +1,83 @@
+"""Over the runtime that travels, a pipeline's results are those of the notebook's cells run in order."""
+
+import pytest
+from stepwise import as_notebook, load
+
+from kalec.runtime import describe
+from kalec.runtime.step import run_step
+
+SHOW = "import pathlib\npathlib.Path({path!r}).write_text(repr({{k: v for k, v in globals().items() if k.startswith('seen')}}))"
+
+PROGRAMS = {
+    "an object inside another": [
+        ("step:a", "inner = [1]\nouter = {'k': inner}"),
+        ("step:b prev:a", "inner.append(2)"),
+        ("step:c prev:b", "seen = (outer['k'] is inner, outer)"),
+    ],
+    "two names of one object": [
+        ("imports", "import numpy as np"),
+        ("step:a", "one = other = np.arange(3)"),
+        ("step:b prev:a", "one[0] = 9"),
+        ("step:c prev:b", "seen = (one is other, other.tolist())"),
+    ],
+    "a window into an array": [
+        ("imports", "import numpy as np"),
+        ("step:a", "whole = np.arange(6)\nrow = whole[2:4]"),
+        ("step:b prev:a", "row[:] = 0\nseen = whole.tolist()"),
+    ],
+    "instances, and the class they are of": [
+        ("functions", "class Model:\n    kept = 3\n    def predict(self, x):\n        return x * self.w"),
+        ("step:a", "m = Model()\nm.w = 4"),
+        ("step:b prev:a", "seen = (type(m) is Model, isinstance(m, Model), m.predict(2), m.kept)"),
+    ],
+    "a free variable of a lambda": [
+        ("step:a", "n = 2\nf = lambda x: x + n"),
+        ("step:b prev:a", "n = 10"),
+        ("step:c prev:b", "seen = f(1)"),
+    ],
+    "a closure that counts": [
+        (
+            "step:a",
+            "def make():\n    n = 0\n    def up():\n        nonlocal n\n        n += 1\n        return n\n    return up\n"
+            "up = make()\nup()",
+        ),
+        ("step:b prev:a", "seen_b = up()"),
+    ],
+    "a random generator": [
+        ("imports", "import numpy as np"),
+        ("step:a", "rng = np.random.default_rng(5)\nfirst = rng.random()"),
+        ("step:b prev:a", "seen_b = rng.random()"),
+        ("step:c prev:b", "seen_c = (rng.random(), first)"),
+    ],
+    "a name that may be unbound": [
+        ("step:a", "flag = False\nif flag:\n    x = 1"),
+        ("step:b prev:a", "try:\n    seen = x\nexcept NameError:\n    seen = 'unbound'"),
+    ],
+    "a decorated function and a partial of it": [
+        (
+            "functions",
+            "import functools\ndef twice(f):\n    @functools.wraps(f)\n    def g(*a):\n        return f(*a) * 2\n    return g",
+        ),
+        ("step:a", "@twice\ndef h(x, y):\n    return x + y\np = functools.partial(h, 1)"),
+        ("step:b prev:a", "seen = (p(2), h(3, 4), h.__name__)"),
+    ],
+    "types of numbers": [
+        ("imports", "import numpy as np"),
+        ("step:a", "x = np.float64(1.5); y = np.int64(2); z = np.array([1, 'a'], dtype=object); d = {1: (2, {3})}"),
+        ("step:b prev:a", "seen = (type(x), type(y), z.dtype, z.tolist(), d, [type(v) for v in d.values()])"),
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_the_pipeline_and_the_notebook_agree(tmp_path, name):
+    pipeline = load(*PROGRAMS[name]).pipeline
+    seen = {}
+    for step in pipeline.steps:
+        path = tmp_path / f"{step.name}.seen"
+        told = describe(step)
+        told["cells"].append({"label": "n.ipynb:cell 99", "line": 1, "source": SHOW.format(path=str(path))})
+        run_step(told, {}, {before: str(tmp_path / before) for before in step.data_from}, str(tmp_path / step.name))
+        seen[step.name] = path.read_text()
+    expected = {name: repr(value) for name, value in as_notebook(*PROGRAMS[name]).items()}
+    assert all(any(f"{name!r}: {value}" in text for text in seen.values()) for name, value in expected.items()), seen
