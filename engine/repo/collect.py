@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final
 
-from engine.errors import Damaged
+from engine.errors import Busy, Damaged
 from engine.progress import Progress
 from engine.repo.condemnation import (
     GC_PREFIX,
@@ -39,7 +39,7 @@ from engine.repo.standing import PackSurvey, Standing, survey_packs
 from engine.repo.sweep import break_dead_sessions, plan_sweep
 from engine.store.base import BlobExists, NoSuchBlob, Store
 
-_MAP_ROUNDS: Final = 3
+_ROUNDS: Final = 3  # of looking at what others change meanwhile
 COUNT_AGAIN: Final = 32  # updates after which the marks are made anew, whatever they say
 
 
@@ -127,7 +127,7 @@ def collect(
 
     `cache` is a store on this node that keeps the marks between runs; without one, or when it is lost, all maps are read.
 
-    Raises Damaged when it cannot be told what a version needs: then nothing is deleted.
+    Raises Damaged when it cannot be told what a version needs, and Busy while that changes too fast: then nothing is deleted.
     """
     progress.begin("collecting", None)
     try:
@@ -171,8 +171,7 @@ class _Collection:
     def _condemn(self) -> None:
         """Choose the packs that hold too many dead bytes, and write the record that condemns them."""
         repository, options, report = self._repository, self._options, self._report
-        versions = list_versions(repository, self._marks.versions).live
-        self._mark(versions)
+        versions = self._mark_present()
         condemned = frozenset(pack for record in read_condemnations(repository) for pack in record.packs)
         self._survey = survey_packs(repository, self._marks, condemned)
         packs = self._survey.packs
@@ -211,12 +210,11 @@ class _Collection:
         if record.name not in {one.name for one in records}:
             return  # another run has finished it
         try:
-            versions = settled_versions(repository, self._marks.versions)
+            self._mark(settled_versions(repository, self._marks.versions))
         except Postponed as postponed:
             reason = Reason.SESSIONS if postponed.sessions else Reason.BUSY
             self._wait(subject, reason, sessions=postponed.sessions)
             return
-        self._mark(versions)
         condemned = frozenset(pack for one in records for pack in one.packs)
         damaged = frozenset(pack for one in records if one.damaged for pack in one.packs)
         self._empty(subject, look_into(repository, record.packs, condemned, self._marks), damaged, sizes)
@@ -287,8 +285,26 @@ class _Collection:
     ) -> None:
         self._waiting.append(Waiting(subject.record, subject.packs, subject.bytes, reason, until, sessions, damaged))
 
+    def _mark_present(self) -> Mapping[str, Roots]:
+        """Let the marks be of the versions as they are listed; give those. Raises Busy."""
+        for _ in range(_ROUNDS):
+            versions = list_versions(self._repository, self._marks.versions).live
+            with suppress(Postponed):
+                self._mark(versions)
+                return versions
+        raise Busy("versions are forgotten faster than a collection can look at them", hint="run it again later")
+
     def _mark(self, versions: Mapping[str, Roots]) -> None:
-        """Let the marks be of these versions."""
+        """Let the marks be of these versions. Raises Postponed when one was forgotten meanwhile, and its maps are gone."""
+        try:
+            self._update_marks(versions)
+        except Damaged:
+            self._marks = Marks()
+            if versions.keys() <= list_versions(self._repository, versions).live.keys():
+                raise
+            raise Postponed(()) from None
+
+    def _update_marks(self, versions: Mapping[str, Roots]) -> None:
         if self._marks.updates >= COUNT_AGAIN:
             self._marks = Marks()
         try:
@@ -299,7 +315,7 @@ class _Collection:
 
     def _read_maps(self, maps: Sequence[bytes]) -> list[bytes]:
         self._report.maps_read += len(maps)
-        for _ in range(_MAP_ROUNDS):
+        for _ in range(_ROUNDS):
             if self._map_reader is None:
                 self._map_reader = Reader(self._repository.store, self._repository.keyring, map_index(self._repository))
             try:

@@ -9,25 +9,32 @@ FREE = ("next", "fate")  # choices that are no preemptions: someone must go on, 
 
 
 class Random(Dice):
-    """Choices from a seed; how restless they are is drawn from it as well."""
+    """Choices from a seed. Each actor has a rank, the highest goes on, and ranks change now and then: so one is overtaken by
+    whole operations of others more often than by single calls, which is what holes in protocols take.
+    """
 
     def __init__(self, seed):
         super().__init__()
         self._rnd = random.Random(seed)
-        restless = self._rnd.choice([0.03, 0.1, 0.3, 0.7])
-        self._chances = {
-            "turn": restless,
-            "next": 1,
-            "fate": self._rnd.choice([0, 0.01, 0.03]),
-            "page": 0.3,
-            "stale": 0.3,
-        }
+        self._restless = self._rnd.choice([0.02, 0.1, 0.3])
+        self._chances = {"event": 0.03, "fate": self._rnd.choice([0, 0.02, 0.06]), "page": 0.3, "stale": 0.3}
+        self._ranks = {}
 
     def pick(self, kind, options):
-        chance = self._chances[kind]
-        if chance < 1:
-            return self._rnd.randrange(1, len(options)) if self._rnd.random() < chance else 0
-        return self._rnd.randrange(len(options))
+        if kind not in ("turn", "next"):
+            return self._rnd.randrange(1, len(options)) if self._rnd.random() < self._chances[kind] else 0
+        actors = [number for number, option in enumerate(options) if isinstance(option, Actor)]
+        if len(actors) < len(options) and self._rnd.random() < self._chances["event"]:
+            return self._rnd.randrange(len(actors), len(options))
+        best = max(actors, key=lambda number: self._rank(options[number].name))
+        if self._rnd.random() < self._restless:
+            self._ranks[options[best].name] = self._rnd.random()
+        return best
+
+    def _rank(self, name):
+        if name not in self._ranks:
+            self._ranks[name] = self._rnd.random()
+        return self._ranks[name]
 
 
 class Scripted(Dice):

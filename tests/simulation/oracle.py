@@ -190,7 +190,10 @@ class Oracle:
         for member in manifest.members:
             uuid = member.origin.snapshot_uuid
             self.committed.setdefault(uuid, []).append(version)
-            needs |= self._needs(version, member, self.contents[uuid])
+            try:
+                needs |= self._needs(version, member, self.contents[uuid])
+            except KeyError as error:
+                self.fail(f"version {version} was committed, and its map {error.args[0].hex()[:8]} was never stored")
         self.live[version] = frozenset(needs)
         self.needed.update(needs)
         for reference in needs:
@@ -198,15 +201,15 @@ class Oracle:
                 self.fail(f"version {version} was committed, and no pack holds {reference.hex()[:8]} of it")
 
     def _needs(self, version, member, letters):
-        """All references under a member's root, whose map must place each letter where it belongs."""
+        """All references under a member's root, whose map must place each letter where it belongs. Raises KeyError."""
         if member.root == ZEROS:
             page = region = ZEROS
         else:
-            (page,) = decode_top(self._map(version, member.root), page_count(member.size))
-            (region,) = decode_page(self._map(version, page), page_regions(member.size, 0))
+            (page,) = decode_top(self.maps[member.root], page_count(member.size))
+            (region,) = decode_page(self.maps[page], page_regions(member.size, 0))
         placed = {}
         if region != ZEROS:
-            entries = decode_region(self._map(version, region), region_blocks(member.size, 0))
+            entries = decode_region(self.maps[region], region_blocks(member.size, 0))
             placed = {entry.start: (entry.blocks, entry.chunk) for entry in entries if not entry.is_hole}
         wanted = {at * STRIDE: (1, self.reference(letter)) for at, letter in enumerate(letters) if letter != "."}
         if placed != wanted or member.size != len(letters) * STRIDE * BLOCK:
@@ -214,12 +217,6 @@ class Oracle:
         return {reference for reference in (member.root, page, region) if reference != ZEROS} | {
             chunk for _, chunk in placed.values()
         }
-
-    def _map(self, version, reference):
-        if reference not in self.maps:
-            self.fail(f"version {version} was committed, and its map {reference.hex()[:8]} was never stored")
-            return b"TMAP"
-        return self.maps[reference]
 
     def reference(self, letter):
         return chunk_id(self.keyring.subkey("chunk id"), letter_block(letter))[:REFERENCE]

@@ -13,14 +13,14 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import Enum
 
-from engine.errors import NotFound, Refused, RokError, Unreachable
+from engine.errors import Busy, NotFound, Refused, RokError, Unreachable
 from engine.store.base import BlobExists, NoSuchBlob
 from engine.store.faulty import Crashed
 
 HOUR = 3600.0
 REQUEST_LIMIT = 12 * HOUR  # no request is under way longer, however long its node was suspended: far below grace time
 START = datetime(2030, 1, 1, tzinfo=UTC)
-EXPECTED = (Unreachable, NotFound, Refused)  # what an operation may end in when calls are lost, or others forget
+EXPECTED = (Unreachable, NotFound, Refused, Busy)  # what an operation may end in when calls are lost, or others forget
 
 
 class Lost(Exception):

@@ -18,4 +18,5 @@ def test_no_schedule_loses_a_version_or_leaves_garbage(name):
     bounds = {"points": dense, "preemptions": 2} if LONG else {"points": sparse, "preemptions": 1}
     found = SCENARIOS[name].explore(**bounds)
     assert found.failure is None, "\n".join([repr(found.failure), *found.trace])
+    assert found.complete
     assert found.states > 500

@@ -178,13 +178,7 @@ class World:
     def collecting(self, run, *, grace=timedelta(), tombstones=TOMBSTONES):
         def work(actor):
             options = CollectOptions(grace=grace, keep_tombstones=tombstones, pack_size=PACK_SIZE)
-            standing = set(self.oracle.live)
-            try:
-                return collect(self.repository(run, actor), options, progress=Silent())
-            except Damaged:
-                if standing <= set(self.oracle.live):
-                    raise
-                return None  # without a grace time, what was forgotten can be gone before it was read
+            return collect(self.repository(run, actor), options, progress=Silent())
 
         return work
 
