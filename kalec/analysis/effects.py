@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from kalec.analysis.known import (
+    CALLING,
     CHANGING,
     FRESH_FUNCTIONS,
     FRESH_PREFIXES,
@@ -57,13 +58,14 @@ class Names:
 
     def without(self, local: set[str]) -> "Names":
         """The same inside a function that has its own meaning for some names."""
-        if not local & (self.imports.keys() | self.immutable | self.pure):
+        if not local & (self.imports.keys() | self.immutable | self.pure | self.defined):
             return replace(self, bound=self.bound | local)
         return replace(
             self,
             imports={name: path for name, path in self.imports.items() if name not in local},
             immutable=self.immutable - local,
             pure=self.pure - local,
+            defined=self.defined - local,
             bound=self.bound | local,
         )
 
@@ -330,8 +332,8 @@ class _Effects(ast.NodeVisitor):
     visit_AsyncFunctionDef = visit_FunctionDef  # noqa: N815 - ast names it
 
     def decorated(self, node: ast.expr) -> None:
-        if isinstance(node, ast.Attribute):
-            self.change(node, node.value, sure=False)
+        if isinstance(node, ast.Attribute | ast.Name):
+            self.change(node, self.callee(node), sure=False)
 
     def visit_ClassDef(self, node: ast.ClassDef) -> None:
         for part in [*node.decorator_list, *node.bases]:
@@ -366,7 +368,19 @@ class _Effects(ast.NodeVisitor):
         elif isinstance(node.func, ast.Attribute):
             self.call_method(node.func, node, given)
         elif not (isinstance(node.func, ast.Name) and node.func.id in self.names.pure):
-            self.change(node, node.func if not isinstance(node.func, ast.Name) else None, *given, sure=False)
+            self.change(node, self.callee(node.func), *given, sure=False)
+        for function in _given_functions(builtin or path, node):
+            self.change(function, self.callee(function), sure=False)
+
+    def callee(self, node: ast.expr) -> ast.expr | None:
+        """What a call of `node` may change beside its arguments: the variables of a closure, the object of a method.
+
+        A function or class of the notebook changes what stands in its body, and its definition says that.
+        """
+        if isinstance(node, ast.Attribute):
+            return None if node.attr in PURE_METHODS else node.value
+        is_definition = isinstance(node, ast.Name) and node.id in self.names.defined
+        return None if is_definition or isinstance(node, ast.Lambda) else node
 
     def call_builtin(self, builtin: str, node: ast.Call) -> None:
         first = node.args[0] if node.args else None
@@ -396,6 +410,12 @@ class _Effects(ast.NodeVisitor):
             self.change(node, function.value, sure=True, holds=held)
         elif function.attr not in PURE_METHODS:
             self.change(node, function.value, *given, sure=False)
+
+
+def _given_functions(called: str, node: ast.Call) -> list[ast.expr]:
+    """The arguments that a call calls in turn, where it leaves all others alone: `map(f, rows)`, `sorted(rows, key=f)`."""
+    first = node.args[:1] if called in CALLING else []
+    return [*first, *(keyword.value for keyword in node.keywords if keyword.arg == "key")]
 
 
 class _Unknown(ast.expr):

@@ -155,6 +155,25 @@ CHAINS = {
         "def even(n):\n    return n == 0 or odd(n - 1)\ndef odd(n):\n    return n != 0 and even(n - 1)",
         "seen = even(10)",
     ],
+    "a callable with a state of its own": [
+        "from functools import partial\nup = partial(next, iter([1, 2, 3, 4]))",
+        "first = up()",
+        "second = [up() for _ in range(2)]",
+        "seen = (first, second, up())",
+    ],
+    "a bound method that is held and called": [
+        "items = [1]\npush = items.append",
+        "push(2)",
+        "push(3)",
+        "seen = items",
+    ],
+    "a callable that is given to map, to sorted and as a decorator": [
+        "items = []\npush = items.append",
+        "list(map(push, 'ab'))",
+        "sorted('c', key=push)",
+        "@push\ndef f():\n    pass\nlast = items.pop() is not None",
+        "seen = (items, last)",
+    ],
     "a property that changes its object": [
         "class C:\n    n = 0\n    @property\n    def up(self):\n        self.n += 1\n        return self.n\nc = C()",
         "c.up",
@@ -278,3 +297,16 @@ def test_a_name_made_in_no_ancestor_gets_its_edge_and_a_warning():
     loaded = load(("step:a", "x = 1"), ("step:b", "y = x"))
     assert codes(loaded) == ["KLC105"]
     assert loaded.pipeline.step("b").after == ("a",)
+
+
+def test_a_closure_that_a_step_calls_travels_on_from_that_step():
+    pipeline = load(
+        (
+            "step:a",
+            "def make():\n    n = 0\n    def up():\n        nonlocal n\n        n += 1\n        return n\n    return up\n"
+            "up = make()",
+        ),
+        ("step:b prev:a", "print(up())"),
+        ("step:c prev:b", "print(up())"),
+    ).pipeline
+    assert [(read.name, read.step) for read in pipeline.step("c").reads] == [("up", "b")]
