@@ -9,7 +9,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from kalec.analysis.effects import Names, body_changes, is_immutable, is_iterator
+from kalec.analysis.effects import Names, is_immutable, is_iterator
+from kalec.analysis.functions import body_changes, gives_fresh
 from kalec.analysis.scopes import Action, Occurrence, argument_names, bound_names, occurrences, walk
 from kalec.model import Cell
 from kalec.words import words
@@ -218,7 +219,7 @@ def survey(statements: Iterable[ast.stmt], given: Mapping[str, bool] | None = No
     names = _with_immutables(Names(single, frozenset(members & single.keys()), once=once, bound=every), bound)
     names = replace(names, defined=_only_defined(names, bound))
     iterators = frozenset(name for name, values in bound.items() if any(is_iterator(value, names) for value in values))
-    return _with_pure_functions(replace(names, immutable=names.immutable - iterators, iterators=iterators), bound)
+    return _with_known_functions(replace(names, immutable=names.immutable - iterators, iterators=iterators), bound)
 
 
 def _outer_nodes(statement: ast.AST) -> Iterator[ast.AST]:
@@ -315,11 +316,13 @@ def _with_immutables(names: Names, bound: dict[str, list[ast.AST | None]]) -> Na
         immutable -= dropped
 
 
-def _with_pure_functions(names: Names, bound: dict[str, list[ast.AST | None]]) -> Names:
-    pure: set[str] = set()
+def _with_known_functions(names: Names, bound: dict[str, list[ast.AST | None]]) -> Names:
+    """Find the functions that change nothing, and those that give nothing of what they have."""
     for name, values in bound.items():
         if len(values) == 1 and isinstance(values[0], ast.FunctionDef):
-            _, changed = body_changes(values[0], replace(names, pure=frozenset(pure)))
+            _, changed = body_changes(values[0], names)
             if not changed:
-                pure.add(name)
-    return replace(names, pure=frozenset(pure))
+                names = replace(names, pure=names.pure | {name})
+            if gives_fresh(values[0], names):
+                names = replace(names, fresh=names.fresh | {name})
+    return names

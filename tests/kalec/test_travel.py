@@ -1,7 +1,12 @@
 """The pipeline's results are the notebook's: each case runs both ways, in one namespace and in steps."""
 
+import ast
+
 import pytest
 from stepwise import as_pipeline, codes, load, same_both_ways
+
+from kalec.analysis.definitions import survey
+from kalec.model import Severity
 
 # Two or three steps, each after the one before. Names that begin with `seen` are compared.
 CHAINS = {
@@ -282,6 +287,39 @@ def test_data_that_a_step_only_looks_at_comes_from_where_it_was_made():
         ("step:use prev:look", "total = frame['a'].sum()"),
     ).pipeline
     assert [(read.name, read.step) for read in pipeline.step("use").reads] == [("frame", "load")]
+
+
+def test_models_of_parallel_steps_leave_the_data_that_they_are_fitted_on_alone():
+    loaded = load(
+        ("imports", "import numpy as np\nfrom sklearn.svm import SVC"),
+        (
+            "functions",
+            "def score(model, rows):\n    right = model.predict(rows) == 1\n    return float(np.mean(right))",
+        ),
+        ("step:load", "rows = np.zeros((2, 2))\nmarks = np.array([0, 1])"),
+        ("step:one prev:load", "one = SVC(C=1)\none.fit(rows, marks)\nfirst = score(one, rows)"),
+        ("step:two prev:load", "two = SVC(C=2)\ntwo.fit(rows, marks)\nsecond = score(two, rows)"),
+        ("step:best prev:one prev:two", "print(max(first, second))"),
+    )
+    assert codes(loaded, at_least=Severity.NOTE) == []
+    assert [write.name for write in loaded.pipeline.step("one").writes] == ["first"]
+
+
+@pytest.mark.parametrize(
+    ("function", "is_fresh"),
+    [
+        ("def f(x):\n    return len(x)", True),
+        ("def f(x):\n    made = []\n    made.append(str(x))\n    return made", True),
+        ("def f(x):\n    return x", False),
+        ("def f(x):\n    made = []\n    other = made\n    other.append(x)\n    return made", False),
+        ("def f(x):\n    made = {}\n    unknown(made, x)\n    return made", False),
+        ("def f(x):\n    def g():\n        return x\n    return g", False),
+        ("def f(x):\n    yield x", False),
+        ("kept = []\ndef f(x):\n    return kept", False),
+    ],
+)
+def test_whether_the_result_of_a_function_may_share_something_is_seen_in_its_body(function, is_fresh):
+    assert ("f" in survey(ast.parse(function).body).fresh) is is_fresh
 
 
 def test_values_name_the_modules_they_may_be_of():
