@@ -128,7 +128,7 @@ def _check_parallel(travel: Travel, journey: Journey, version: Version, place: P
     name = version.name
     source = f"step {version.step!r}" if version.step else "the start of the step"
     for other in travel.parallel_makers(journey, name):
-        if not (other.sure and version.sure):
+        if not other.sure:
             message = (
                 f"step {other.step!r} may change {name!r} before this in the notebook; this step gets that of {source}"
             )

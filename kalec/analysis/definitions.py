@@ -9,8 +9,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from kalec.analysis.effects import Names, body_changes, is_immutable, is_iterator
-from kalec.analysis.scopes import Action, Occurrence, bound_names, occurrences, walk
+from kalec.analysis.effects import Names, is_immutable, is_iterator
+from kalec.analysis.functions import body_changes, gives_fresh
+from kalec.analysis.scopes import Action, Occurrence, argument_names, bound_names, occurrences, walk
 from kalec.model import Cell
 from kalec.words import words
 
@@ -37,6 +38,8 @@ class Definition:
     binds_later: dict[str, bool] = field(default_factory=dict)  # `global x`, with whether each call surely does
     changes_later: dict[str, bool] = field(default_factory=dict)  # outer objects, with whether it is sure
     has_state: bool = False  # a class whose methods change their own object
+    keeps_state: bool = False  # a function that changes its own defaults
+    gives_state: bool = False  # a function that may give a function with variables that change
     modules: tuple[str, ...] = ()  # what it imports, at once or in a function
 
     @property
@@ -60,6 +63,8 @@ def define(statement: ast.stmt, cell: Cell, names: Names) -> Definition | None:
         _global_bindings(statement),
         changes,
         any(_changes_itself(node) for node in walk(statement) if isinstance(node, ast.ClassDef)),
+        _changes_its_defaults(statement, names),
+        isinstance(statement, ast.FunctionDef) and _has_changing_closure(statement),
         tuple(imported_modules([statement])),
     )
 
@@ -162,6 +167,27 @@ def _changes_itself(node: ast.ClassDef) -> bool:
     return False
 
 
+def _changes_its_defaults(statement: ast.stmt, names: Names) -> bool:
+    if not isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef):
+        return False
+    arguments = statement.args
+    positional = [*arguments.posonlyargs, *arguments.args]
+    last = len(positional) - len(arguments.defaults)
+    defaults = [*zip(positional[last:], arguments.defaults, strict=True)]
+    defaults += [(one, value) for one, value in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True) if value]
+    changing = {one.arg for one, value in defaults if not is_immutable(value, names)}
+    return bool(changing) and bool(changing & body_changes(statement, names)[1])
+
+
+def _has_changing_closure(function: ast.FunctionDef) -> bool:
+    inner = [node for part in function.body for node in walk(part) if isinstance(node, ast.FunctionDef | ast.Lambda)]
+    if any(isinstance(node, ast.Nonlocal) for part in inner for node in walk(part)):
+        return True
+    own = bound_names(function.body)[0] - argument_names(function.args)
+    names = Names(defined=frozenset(node.name for node in inner if isinstance(node, ast.FunctionDef)))
+    return any(own & body_changes(part, names)[0].keys() for part in inner)
+
+
 def survey(statements: Iterable[ast.stmt], given: Mapping[str, bool] | None = None) -> Names:
     """What holds for every binding of each name, in all cells of a notebook together.
 
@@ -193,7 +219,7 @@ def survey(statements: Iterable[ast.stmt], given: Mapping[str, bool] | None = No
     names = _with_immutables(Names(single, frozenset(members & single.keys()), once=once, bound=every), bound)
     names = replace(names, defined=_only_defined(names, bound))
     iterators = frozenset(name for name, values in bound.items() if any(is_iterator(value, names) for value in values))
-    return _with_pure_functions(replace(names, immutable=names.immutable - iterators, iterators=iterators), bound)
+    return _with_known_functions(replace(names, immutable=names.immutable - iterators, iterators=iterators), bound)
 
 
 def _outer_nodes(statement: ast.AST) -> Iterator[ast.AST]:
@@ -290,11 +316,13 @@ def _with_immutables(names: Names, bound: dict[str, list[ast.AST | None]]) -> Na
         immutable -= dropped
 
 
-def _with_pure_functions(names: Names, bound: dict[str, list[ast.AST | None]]) -> Names:
-    pure: set[str] = set()
+def _with_known_functions(names: Names, bound: dict[str, list[ast.AST | None]]) -> Names:
+    """Find the functions that change nothing, and those that give nothing of what they have."""
     for name, values in bound.items():
         if len(values) == 1 and isinstance(values[0], ast.FunctionDef):
-            _, changed = body_changes(values[0], replace(names, pure=frozenset(pure)))
+            _, changed = body_changes(values[0], names)
             if not changed:
-                pure.add(name)
-    return replace(names, pure=frozenset(pure))
+                names = replace(names, pure=names.pure | {name})
+            if gives_fresh(values[0], names):
+                names = replace(names, fresh=names.fresh | {name})
+    return names

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from kalec.analysis.known import (
+    CALLING,
     CHANGING,
     FRESH_FUNCTIONS,
     FRESH_PREFIXES,
@@ -20,7 +21,7 @@ from kalec.analysis.known import (
     PURE_MODULES,
     RECEIVER_ONLY,
 )
-from kalec.analysis.scopes import argument_names, bound_names, walk
+from kalec.analysis.scopes import argument_names, walk
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +33,7 @@ class Names:
     immutable: frozenset[str] = frozenset()  # never bound to anything that can change
     iterators: frozenset[str] = frozenset()  # maybe bound to an iterator: looking at it changes it
     pure: frozenset[str] = frozenset()  # functions of the notebook that change nothing they are given
+    fresh: frozenset[str] = frozenset()  # functions of the notebook whose results share nothing with what is there
     defined: frozenset[str] = frozenset()  # only ever bound to functions and classes
     once: frozenset[str] = frozenset()  # bound by one top-level statement alone
     bound: frozenset[str] = frozenset()  # everything that the notebook binds
@@ -57,13 +59,15 @@ class Names:
 
     def without(self, local: set[str]) -> "Names":
         """The same inside a function that has its own meaning for some names."""
-        if not local & (self.imports.keys() | self.immutable | self.pure):
+        if not local & (self.imports.keys() | self.immutable | self.pure | self.fresh | self.defined):
             return replace(self, bound=self.bound | local)
         return replace(
             self,
             imports={name: path for name, path in self.imports.items() if name not in local},
             immutable=self.immutable - local,
             pure=self.pure - local,
+            fresh=self.fresh - local,
+            defined=self.defined - local,
             bound=self.bound | local,
         )
 
@@ -95,46 +99,6 @@ def effects(nodes: Iterable[ast.AST], names: Names) -> Effects:
     for node in nodes:
         visitor.visit(node)
     return visitor.effects
-
-
-def body_changes(node: ast.AST, names: Names) -> tuple[dict[str, bool], set[str]]:
-    """What calling a function may change: outer names (with whether it is sure), and its own parameters.
-
-    A class stands for all of its methods.
-    """
-    outer: dict[str, bool] = {}
-    parameters: set[str] = set()
-    for inner in walk(node):
-        if isinstance(inner, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
-            body = inner.body if isinstance(inner.body, list) else [inner.body]
-            local, _ = bound_names(body)
-            own = argument_names(inner.args)
-            found = effects(body, names.without(local | own))
-            for name, sure in _reached(found).items():
-                if name in own:
-                    parameters.add(name)
-                elif name not in local:
-                    outer[name] = outer.get(name, False) or sure
-    return outer, parameters
-
-
-def _reached(found: Effects) -> dict[str, bool]:
-    """The names that changes reach, through names that may stand for the same object."""
-    shares: dict[str, set[str]] = {}
-    for name, roots, _ in found.bindings:
-        for root in roots:
-            shares.setdefault(name, set()).add(root)
-    reached: dict[str, bool] = {}
-    for change in found.changes:
-        waiting = list(change.roots)
-        seen: set[str] = set()
-        while waiting:
-            name = waiting.pop()
-            if name not in seen:
-                seen.add(name)
-                reached[name] = reached.get(name, False) or change.sure
-                waiting += shares.get(name, ())
-    return reached
 
 
 def roots(node: ast.AST | None, names: Names) -> frozenset[str]:
@@ -174,6 +138,8 @@ def _comprehension_roots(node: ast.ListComp | ast.SetComp | ast.GeneratorExp | a
 
 def _is_fresh(node: ast.Call, names: Names) -> bool:
     if names.builtin(node.func) in IMMUTABLE_RESULT:
+        return True
+    if isinstance(node.func, ast.Name) and node.func.id in names.fresh:
         return True
     path = names.path(node.func)
     if path in FRESH_FUNCTIONS or path.startswith(FRESH_PREFIXES):
@@ -330,8 +296,8 @@ class _Effects(ast.NodeVisitor):
     visit_AsyncFunctionDef = visit_FunctionDef  # noqa: N815 - ast names it
 
     def decorated(self, node: ast.expr) -> None:
-        if isinstance(node, ast.Attribute):
-            self.change(node, node.value, sure=False)
+        if isinstance(node, ast.Attribute | ast.Name):
+            self.change(node, self.callee(node), sure=False)
 
     def visit_ClassDef(self, node: ast.ClassDef) -> None:
         for part in [*node.decorator_list, *node.bases]:
@@ -366,7 +332,19 @@ class _Effects(ast.NodeVisitor):
         elif isinstance(node.func, ast.Attribute):
             self.call_method(node.func, node, given)
         elif not (isinstance(node.func, ast.Name) and node.func.id in self.names.pure):
-            self.change(node, node.func if not isinstance(node.func, ast.Name) else None, *given, sure=False)
+            self.change(node, self.callee(node.func), *given, sure=False)
+        for function in _given_functions(builtin or path, node):
+            self.change(function, self.callee(function), sure=False)
+
+    def callee(self, node: ast.expr) -> ast.expr | None:
+        """What a call of `node` may change beside its arguments: the variables of a closure, the object of a method.
+
+        A function or class of the notebook changes what stands in its body, and its definition says that.
+        """
+        if isinstance(node, ast.Attribute):
+            return None if node.attr in PURE_METHODS else node.value
+        is_definition = isinstance(node, ast.Name) and node.id in self.names.defined
+        return None if is_definition or isinstance(node, ast.Lambda) else node
 
     def call_builtin(self, builtin: str, node: ast.Call) -> None:
         first = node.args[0] if node.args else None
@@ -396,6 +374,12 @@ class _Effects(ast.NodeVisitor):
             self.change(node, function.value, sure=True, holds=held)
         elif function.attr not in PURE_METHODS:
             self.change(node, function.value, *given, sure=False)
+
+
+def _given_functions(called: str, node: ast.Call) -> list[ast.expr]:
+    """The arguments that a call calls in turn, where it leaves all others alone: `map(f, rows)`, `sorted(rows, key=f)`."""
+    first = node.args[:1] if called in CALLING else []
+    return [*first, *(keyword.value for keyword in node.keywords if keyword.arg == "key")]
 
 
 class _Unknown(ast.expr):

@@ -21,6 +21,8 @@ PURE_BUILTINS: Final = IMMUTABLE_RESULT | words(
     """
 )
 ITERATORS: Final = words("iter map zip filter enumerate reversed")
+# They call what they are given first.
+CALLING: Final = words("map filter functools.reduce")
 
 # Methods that change their receiver for certain, keep what they are given, and leave that as it is.
 CHANGING: Final = words(

@@ -165,17 +165,23 @@ class Travel:
         return ""
 
     def changed_objects(self) -> Changing:
-        """For each version the last step that changes something which may share parts with it."""
+        """For each version the last step that changes it, what it holds, or what it may share parts with."""
         last: dict[Version, int] = {}
+        last_deep: dict[Version, int] = {}
         for step, journey in self.journeys.items():
+            changed, deep = _changed(journey.facts), _deeply_changed(journey.facts) | journey.joined
             for name, made in journey.made.items():
-                if not made.bound or (made.passes_through and name in _changed(journey.facts)):
-                    last[representative(made)] = self.position[step]
+                if made.bound and not (made.passes_through and name in changed):
+                    continue
+                if name in deep:
+                    last_deep[representative(made)] = self.position[step]
+                last |= dict.fromkeys(with_holders([made]), self.position[step])
         found: Changing = {}
         for journey in self.journeys.values():
             for version in [*journey.entry.values(), *journey.made.values()]:
-                if representative(version) in last:
-                    found[version.step, version.name] = last[representative(version)]
+                position = max(last.get(version, 0), last_deep.get(representative(version), 0))
+                if position:
+                    found[version.step, version.name] = position
         return found
 
     def parallel_makers(self, journey: Journey, name: str) -> list[Version]:
@@ -312,6 +318,11 @@ def _changed(facts: Facts) -> dict[str, bool]:
     return changed
 
 
+def _deeply_changed(facts: Facts) -> set[str]:
+    """The names of objects that are changed with all that they hold."""
+    return facts.deep_changes | facts.changes.keys()
+
+
 def _may_change(version: Version | None, name: str, draft: Draft) -> bool:
     if version is None or version.kind in (Kind.DEFINITION, Kind.DELETED) or name in draft.code.names.immutable:
         return False
@@ -362,7 +373,7 @@ def _join(journey: Journey, position: int, changing: Changing) -> None:
     for name in _changed(facts):
         found = [one for one in (made.get(name), entry.get(name) if name in facts.uses else None) if one]
         shallow += found
-        if name in facts.deep_changes or name in facts.changes:
+        if name in _deeply_changed(facts):
             deep |= {representative(one) for one in found}
     for name, one in made.items():
         if one.kind is Kind.VALUE and position < changing.get((one.step, name), 0):

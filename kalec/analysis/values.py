@@ -2,10 +2,11 @@
 
 import ast
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 from kalec.analysis.checks import place_of
+from kalec.analysis.definitions import Definition
 from kalec.analysis.effects import Names
 from kalec.analysis.facts import Code
 from kalec.analysis.scopes import Action, occurrences, walk
@@ -80,6 +81,7 @@ def check_values(
                 place = place_of(journey.facts.bound_in[site], journey.facts.bound_at[site])
                 message = f"the parameter {name!r} is given a new value in step {step!r}; steps after it see that one"
                 findings.add("KLC032", place, message)
+    _check_kept_state(travel, findings)
     _check_paths(travel, settings, findings)
     for parameter in parameters:
         if isinstance(parameter.default, str):
@@ -201,6 +203,28 @@ def _check_definition_state(travel: Travel, step: str, findings: Findings) -> No
             place = place_of(cell, node) if cell and node else journey.draft.place
             message = f"what is written into {name!r} here stays in this step; step {reader!r} defines {name!r} anew"
             findings.add("KLC115", place, message, hint="keep it in a variable")
+
+
+def _check_kept_state(travel: Travel, findings: Findings) -> None:
+    """A function with a memory of its own, in several steps: each defines it anew, and so begins with an empty one."""
+    users: dict[Definition, list[str]] = {}
+    for step, journey in travel.journeys.items():
+        used = {one: None for name in sorted(journey.facts.loaded) for one in journey.facts.closure(name)}
+        for definition in used:
+            if _keeps_state(definition, used):
+                users.setdefault(definition, []).append(step)
+    for definition, steps in users.items():
+        if len(steps) > 1:
+            name, listed = sorted(definition.names)[0], ", ".join(repr(step) for step in steps)
+            message = f"{name!r} keeps a state between its calls, and each of the steps {listed} begins with a new one"
+            findings.add("KLC115", place_of(definition.cell, definition.node), message, hint="keep it in a variable")
+
+
+def _keeps_state(definition: Definition, used: Iterable[Definition]) -> bool:
+    if definition.keeps_state:
+        return True
+    decorators = {node.id for node in getattr(definition.node, "decorator_list", ()) if isinstance(node, ast.Name)}
+    return any(one.gives_state and one.names & decorators for one in used)
 
 
 def _check_paths(travel: Travel, settings: PipelineSettings, findings: Findings) -> None:

@@ -48,6 +48,17 @@ BROKEN = {
         3,
         1,
     ),
+    "KLC109 ": (
+        [
+            ("step:a", "x = [1]\ny = [2]"),
+            ("step:b", "x = 0"),
+            ("step:c prev:a", "try:\n    y.append(0)\nexcept AttributeError:\n    x = []"),
+            ("step:d prev:c", "print(x)"),
+        ],
+        {},
+        4,
+        1,
+    ),
     "KLC110": ([("step:a", "from no_such_module_anywhere import *")], {}, 1, 1),
     "KLC111": ([("step:a", "print(globals())")], {}, 1, 1),
     "KLC112": (
@@ -83,6 +94,30 @@ BROKEN = {
         {},
         2,
         0,
+    ),
+    "KLC115   ": (
+        [
+            ("functions", "def f(x, seen=[]):\n    seen.append(x)\n    return seen"),
+            ("step:a", "f(1)"),
+            ("step:b", "f(2)"),
+        ],
+        {},
+        1,
+        1,
+    ),
+    "KLC115    ": (
+        [
+            (
+                "functions",
+                "def counted(f):\n    n = 0\n    def g():\n        nonlocal n\n        n += 1\n        return f(n)\n"
+                "    return g\n@counted\ndef h(n):\n    return n",
+            ),
+            ("step:a", "h()"),
+            ("step:b", "h()"),
+        ],
+        {},
+        1,
+        9,
     ),
     "KLC116": ([("functions", "x = 1"), ("step:a", "print(x)"), ("functions", "x = 2")], {}, 2, 1),
     "KLC117": (
@@ -132,6 +167,20 @@ def test_every_rule_has_a_notebook_that_breaks_it():
             ("step:b", "import os\nos.getcwd()"),
         ],
         "parallel steps with names of their own": [("step:a", "m = 1\nprint(m)"), ("step:b", "m = 2\nprint(m)")],
+        "a function with defaults that stay": [
+            ("functions", "def f(x, more=[]):\n    return [x, *more]"),
+            ("step:a", "f(1)"),
+            ("step:b", "f(2)"),
+        ],
+        "a decorator that keeps nothing": [
+            (
+                "functions",
+                "def twice(f):\n    def g(x):\n        made = []\n        made.append(f(x))\n        return made\n    return g\n"
+                "@twice\ndef h(x):\n    return x",
+            ),
+            ("step:a", "h(1)"),
+            ("step:b", "h(2)"),
+        ],
         "a file on a volume": [("step:a", "open('/data/a.txt', 'w')"), ("step:b prev:a", "open('/data/a.txt')")],
         "a file made anew": [("step:a", "open('a.txt', 'w')"), ("step:b", "open('a.txt', 'w')\nopen('a.txt')")],
         "display": [("step:a", "display(1)")],

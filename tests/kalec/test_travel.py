@@ -1,7 +1,12 @@
 """The pipeline's results are the notebook's: each case runs both ways, in one namespace and in steps."""
 
+import ast
+
 import pytest
 from stepwise import as_pipeline, codes, load, same_both_ways
+
+from kalec.analysis.definitions import survey
+from kalec.model import Severity
 
 # Two or three steps, each after the one before. Names that begin with `seen` are compared.
 CHAINS = {
@@ -155,6 +160,25 @@ CHAINS = {
         "def even(n):\n    return n == 0 or odd(n - 1)\ndef odd(n):\n    return n != 0 and even(n - 1)",
         "seen = even(10)",
     ],
+    "a callable with a state of its own": [
+        "from functools import partial\nup = partial(next, iter([1, 2, 3, 4]))",
+        "first = up()",
+        "second = [up() for _ in range(2)]",
+        "seen = (first, second, up())",
+    ],
+    "a bound method that is held and called": [
+        "items = [1]\npush = items.append",
+        "push(2)",
+        "push(3)",
+        "seen = items",
+    ],
+    "a callable that is given to map, to sorted and as a decorator": [
+        "items = []\npush = items.append",
+        "list(map(push, 'ab'))",
+        "sorted('c', key=push)",
+        "@push\ndef f():\n    pass\nlast = items.pop() is not None",
+        "seen = (items, last)",
+    ],
     "a property that changes its object": [
         "class C:\n    n = 0\n    @property\n    def up(self):\n        self.n += 1\n        return self.n\nc = C()",
         "c.up",
@@ -265,6 +289,39 @@ def test_data_that_a_step_only_looks_at_comes_from_where_it_was_made():
     assert [(read.name, read.step) for read in pipeline.step("use").reads] == [("frame", "load")]
 
 
+def test_models_of_parallel_steps_leave_the_data_that_they_are_fitted_on_alone():
+    loaded = load(
+        ("imports", "import numpy as np\nfrom sklearn.svm import SVC"),
+        (
+            "functions",
+            "def score(model, rows):\n    right = model.predict(rows) == 1\n    return float(np.mean(right))",
+        ),
+        ("step:load", "rows = np.zeros((2, 2))\nmarks = np.array([0, 1])"),
+        ("step:one prev:load", "one = SVC(C=1)\none.fit(rows, marks)\nfirst = score(one, rows)"),
+        ("step:two prev:load", "two = SVC(C=2)\ntwo.fit(rows, marks)\nsecond = score(two, rows)"),
+        ("step:best prev:one prev:two", "print(max(first, second))"),
+    )
+    assert codes(loaded, at_least=Severity.NOTE) == []
+    assert [write.name for write in loaded.pipeline.step("one").writes] == ["first"]
+
+
+@pytest.mark.parametrize(
+    ("function", "is_fresh"),
+    [
+        ("def f(x):\n    return len(x)", True),
+        ("def f(x):\n    made = []\n    made.append(str(x))\n    return made", True),
+        ("def f(x):\n    return x", False),
+        ("def f(x):\n    made = []\n    other = made\n    other.append(x)\n    return made", False),
+        ("def f(x):\n    made = {}\n    unknown(made, x)\n    return made", False),
+        ("def f(x):\n    def g():\n        return x\n    return g", False),
+        ("def f(x):\n    yield x", False),
+        ("kept = []\ndef f(x):\n    return kept", False),
+    ],
+)
+def test_whether_the_result_of_a_function_may_share_something_is_seen_in_its_body(function, is_fresh):
+    assert ("f" in survey(ast.parse(function).body).fresh) is is_fresh
+
+
 def test_values_name_the_modules_they_may_be_of():
     pipeline = load(
         ("step:fit", "from sklearn.svm import SVC\nmodel = SVC()\nmodel.fit([[0], [1]], [0, 1])"),
@@ -278,3 +335,16 @@ def test_a_name_made_in_no_ancestor_gets_its_edge_and_a_warning():
     loaded = load(("step:a", "x = 1"), ("step:b", "y = x"))
     assert codes(loaded) == ["KLC105"]
     assert loaded.pipeline.step("b").after == ("a",)
+
+
+def test_a_closure_that_a_step_calls_travels_on_from_that_step():
+    pipeline = load(
+        (
+            "step:a",
+            "def make():\n    n = 0\n    def up():\n        nonlocal n\n        n += 1\n        return n\n    return up\n"
+            "up = make()",
+        ),
+        ("step:b prev:a", "print(up())"),
+        ("step:c prev:b", "print(up())"),
+    ).pipeline
+    assert [(read.name, read.step) for read in pipeline.step("c").reads] == [("up", "b")]

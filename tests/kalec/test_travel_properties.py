@@ -30,6 +30,15 @@ def wrap(x):
     return [x]
 def look(x):
     return repr(x)
+def describe(x):
+    made = []
+    made.append(repr(x))
+    return made
+def hold(x):
+    made = []
+    other = made
+    other.append(x)
+    return made
 """
 
 statements = st.one_of(
@@ -50,6 +59,9 @@ statements = st.one_of(
     st.builds("{} = grow({})".format, names, names),
     st.builds("{} = wrap({})".format, names, names),
     st.builds("{} = look({})".format, names, names),
+    st.builds("{} = describe({})".format, names, names),
+    st.builds("{} = hold({})".format, names, names),
+    st.builds("{} = {}.append".format, names, names),
     st.builds("{} = copy.deepcopy({})".format, names, names),
     st.builds("if {}:\n    {} = {}".format, names, names, names),
     st.builds("if {}:\n    {} = [{}]\nelse:\n    grow({})".format, names, names, numbers, names),
