@@ -130,7 +130,7 @@ class Travel:
             facts = analyse(draft.code, entry, draft.metrics)
             new = {
                 step: use
-                for name, use in facts.uses.items()
+                for name, use in reversed(facts.uses.items())  # of several the first stays
                 if name not in entry and use.is_real and (step := self.last_maker(name)) and step not in after
             }
             if not new:
