@@ -148,7 +148,10 @@ def _parallel(version: Version, other: Version, beside: bool) -> tuple[str, str,
     if beside:
         message = f"steps {other.step!r} and {version.step!r} both change {name!r} side by side; this step gets that of {source}"
         return "KLC108", message, f"add prev:{other.step} to step {version.step!r}, or use two names"
-    message = f"in the notebook step {other.step!r} changes {name!r} before this; it is no ancestor, so this step gets that of {source}"
+    message = (
+        f"in the notebook step {other.step!r} changes {name!r} before this; it is no ancestor, "
+        f"so this step gets that of {source}"
+    )
     return "KLC109", message, f"add prev:{other.step}, or use two names"
 
 
