@@ -125,27 +125,34 @@ def _check_shared_order(journey: Journey, name: str, use: Use, place: Place, fin
 
 
 def _check_parallel(travel: Travel, journey: Journey, version: Version, place: Place, findings: Findings) -> None:
+    said: set[str] = set()
+    for reader, found in travel.handed_on(journey, version):
+        for other in travel.parallel_makers(reader, version.name):
+            if other.step in said:
+                continue
+            said.add(other.step)
+            beside = other.step in travel.ancestors[reader.draft.name]
+            code, message, hint = _parallel(found, other, beside)
+            findings.add(code, place, message, hint=hint)
+
+
+def _parallel(version: Version, other: Version, beside: bool) -> tuple[str, str, str]:
+    """The code, message and hint for a version that a step gets, and another one that it would have in the notebook."""
     name = version.name
     source = f"step {version.step!r}" if version.step else "the start of the step"
-    for other in travel.parallel_makers(journey, name):
-        if not other.sure:
-            message = (
-                f"step {other.step!r} may change {name!r} before this in the notebook; this step gets that of {source}"
-            )
-            findings.add("KLC117", place, message, hint=f"add prev:{other.step} where that matters")
-        elif other.step in travel.ancestors[journey.draft.name]:
-            message = (
-                f"steps {other.step!r} and {version.step!r} both change {name!r} side by side; "
-                f"this step gets that of {version.step!r}"
-            )
-            hint = f"add prev:{other.step} to step {version.step!r}, or use two names"
-            findings.add("KLC108", place, message, hint=hint)
-        else:
-            message = (
-                f"in the notebook step {other.step!r} changes {name!r} before this; it is no ancestor, so this step gets "
-                f"that of {source}"
-            )
-            findings.add("KLC109", place, message, hint=f"add prev:{other.step}, or use two names")
+    if not other.sure:
+        message = (
+            f"step {other.step!r} may change {name!r} before this in the notebook; this step gets that of {source}"
+        )
+        return "KLC117", message, f"add prev:{other.step} where that matters"
+    if beside:
+        message = f"steps {other.step!r} and {version.step!r} both change {name!r} side by side; this step gets that of {source}"
+        return "KLC108", message, f"add prev:{other.step} to step {version.step!r}, or use two names"
+    message = (
+        f"in the notebook step {other.step!r} changes {name!r} before this; it is no ancestor, "
+        f"so this step gets that of {source}"
+    )
+    return "KLC109", message, f"add prev:{other.step}, or use two names"
 
 
 def _check_added(journey: Journey, step: str, use: Use, findings: Findings) -> None:

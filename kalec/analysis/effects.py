@@ -257,6 +257,35 @@ class _Effects(ast.NodeVisitor):
 
     visit_AsyncFor = visit_For  # noqa: N815 - ast names it
 
+    def visit_ListComp(self, node: ast.ListComp | ast.SetComp | ast.GeneratorExp | ast.DictComp) -> None:
+        """Its variables are its own: what happens to them happens to what is gone through."""
+        local = {name.id for part in node.generators for name in walk(part.target) if isinstance(name, ast.Name)}
+        inner = _Effects(self.names.without(local))
+        inner.generic_visit(node)
+        found = inner.effects
+
+        def outside(names: frozenset[str]) -> frozenset[str]:
+            reached: set[str] = set()
+            waiting = list(names)
+            while waiting:
+                name = waiting.pop()
+                if name not in reached:
+                    reached.add(name)
+                    waiting += [
+                        root for bound, shared, _ in found.bindings if bound == name in local for root in shared
+                    ]
+            return frozenset(reached - local)
+
+        for change in found.changes:
+            if kept := outside(change.roots):
+                deep = change.deep or kept != change.roots
+                self.effects.changes.append(Change(kept, change.sure, change.node, outside(change.holds), deep))
+        for name, shared, value in found.bindings:
+            if name not in local:  # by `:=`
+                self.effects.bindings.append((name, outside(shared), value))
+
+    visit_SetComp = visit_GeneratorExp = visit_DictComp = visit_ListComp  # noqa: N815 - ast names them
+
     def visit_comprehension(self, node: ast.comprehension) -> None:
         self.looked_through(node.iter)
         self.target(node.target, _Unknown(), roots(node.iter, self.names))

@@ -12,7 +12,7 @@ objects together hand all of them on, so that they stay together.
 import ast
 import builtins
 import graphlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -130,7 +130,7 @@ class Travel:
             facts = analyse(draft.code, entry, draft.metrics)
             new = {
                 step: use
-                for name, use in facts.uses.items()
+                for name, use in reversed(facts.uses.items())  # of several the first stays
                 if name not in entry and use.is_real and (step := self.last_maker(name)) and step not in after
             }
             if not new:
@@ -205,6 +205,18 @@ class Travel:
                 continue
             found.append(made)
         return found
+
+    def handed_on(self, journey: Journey, version: Version) -> Iterator[tuple[Journey, Version]]:
+        """A step and the version that it takes; and the steps before, if they only hand on what they do not use themselves."""
+        before: Version | None = version
+        while before is not None:
+            yield journey, before
+            if not before.step or (before.bound and not before.passes_through):
+                return
+            journey = self.journeys[before.step]
+            if before.name in journey.facts.uses:
+                return  # it is said there
+            before = journey.entry.get(before.name)
 
     def binding_of(self, version: Version | None) -> Version | None:
         """The version that surely gave a name its value, where later ones only may have, or changed it, or handed it on."""

@@ -85,7 +85,10 @@ class RunsFolder:
         """The folder of a run. Raises NotFound."""
         folder = self.path / "runs" / str(number)
         if not folder.is_dir():
-            raise NotFound(f"there is no run {number} in {self.path}", hint="`kalec runs list` shows which there are")
+            hint = "`kalec runs list` shows which there are"
+            if not self.path.is_dir():
+                hint = "runs are kept beside the notebook: say --notebook FILE"
+            raise NotFound(f"there is no run {number} in {self.path}", hint=hint)
         return folder
 
     def find(self, key: str) -> Iterator[Result]:

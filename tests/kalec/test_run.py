@@ -276,13 +276,17 @@ def test_no_run_is_removed_while_one_goes_on(lab):
 
 def test_what_is_asked_of_runs_that_are_not_there_is_named(lab):
     lab.write(*TWO)
-    with pytest.raises(NotFound, match="there is no run 7"):
+    with pytest.raises(NotFound, match="there is no run 7") as found:
         show_run(lab.runs, 7, as_json=False)
+    assert "--notebook" in found.value.hint  # nothing was ever run beside this one
     with pytest.raises(NotFound, match="there is no run 7"):
         remove_runs(lab.runs, [7], every=False, dry_run=False)
     with pytest.raises(Refused, match="name the runs"):
         remove_runs(lab.runs, [], every=False, dry_run=False)
     lab.run()
+    with pytest.raises(NotFound, match="there is no run 7") as found:
+        show_run(lab.runs, 7, as_json=False)
+    assert "kalec runs list" in found.value.hint
     with pytest.raises(NotFound, match="no step 'lod'"):
         show_log(lab.runs, 1, "lod")
 

@@ -185,6 +185,11 @@ CHAINS = {
         "seen = c.n",
     ],
     "conditional expressions": ["x = 1\nz = 2\nc = True", "y = x if c else z", "seen = y"],
+    "a comprehension whose variable has the name of another": [
+        "def grow(x):\n    x.append(9)\n    return x\na = [[1], [2]]\nb = 0",
+        "c = [grow(b) for b in a]",
+        "seen = (a, b, c, a[0] is c[0])",
+    ],
     "keyword arguments": ["def f(*, key):\n    return key\nvalue = 3", "seen = f(key=value)"],
     "exec of a text": ["x = 1", "exec('y = x + 1')\nz = y", "seen = z"],
 }
@@ -303,6 +308,26 @@ def test_models_of_parallel_steps_leave_the_data_that_they_are_fitted_on_alone()
     )
     assert codes(loaded, at_least=Severity.NOTE) == []
     assert [write.name for write in loaded.pipeline.step("one").writes] == ["first"]
+
+
+def test_a_comprehension_leaves_alone_what_has_the_name_of_its_variable():
+    pipeline = load(
+        ("step:s0", "def grow(x):\n    x.append(9)\n    return x\na = [[1]]\nb = [0]"),
+        ("step:s1 prev:s0", "c = [grow(b) for b in a]"),
+        ("step:s2 prev:s1", "print(a, b, c)"),
+    ).pipeline
+    assert [(read.name, read.step) for read in pipeline.step("s2").reads] == [("a", "s1"), ("b", "s0"), ("c", "s1")]
+
+
+def test_what_a_step_only_hands_on_is_held_against_parallel_steps_too():
+    loaded = load(
+        ("step:s0", "b = [1]\nh = [b]"),
+        ("step:s1 prev:s0", "b = [2]"),
+        ("step:s2 prev:s0", "h[0].append(3)"),
+        ("step:s3 prev:s1 prev:s2", "h[0].append(4)"),
+        ("step:s4 prev:s3", "print(b)"),
+    )
+    assert codes(loaded, at_least=Severity.NOTE) == ["KLC108"]
 
 
 @pytest.mark.parametrize(

@@ -61,7 +61,6 @@ statements = st.one_of(
     st.builds("{} = look({})".format, names, names),
     st.builds("{} = describe({})".format, names, names),
     st.builds("{} = hold({})".format, names, names),
-    st.builds("{} = {}.append".format, names, names),
     st.builds("{} = copy.deepcopy({})".format, names, names),
     st.builds("if {}:\n    {} = {}".format, names, names, names),
     st.builds("if {}:\n    {} = [{}]\nelse:\n    grow({})".format, names, names, numbers, names),
