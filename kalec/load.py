@@ -8,13 +8,14 @@ from pathlib import Path
 from kalec.analysis.assemble import Assembled, assemble
 from kalec.analysis.checks import check_names, check_shared
 from kalec.analysis.definitions import survey
-from kalec.analysis.effects import Names
 from kalec.analysis.facts import Code
 from kalec.analysis.flow import analyse
 from kalec.analysis.modules import check_modules
+from kalec.analysis.names import Names
+from kalec.analysis.order import sort_steps
 from kalec.analysis.scopes import Action, occurrences, walk
 from kalec.analysis.shared import SharedCode, make_shared
-from kalec.analysis.travel import Draft, MetricCode, Travel, sort_steps
+from kalec.analysis.travel import Draft, MetricCode, Travel
 from kalec.analysis.values import check_values
 from kalec.analysis.versions import Kind, Version
 from kalec.declared import read_metrics, read_parameters

@@ -9,8 +9,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from kalec.analysis.effects import Names, is_immutable, is_iterator
+from kalec.analysis.effects import is_immutable, is_iterator
 from kalec.analysis.functions import body_changes, gives_fresh
+from kalec.analysis.names import Names
 from kalec.analysis.scopes import Action, Occurrence, argument_names, bound_names, occurrences, walk
 from kalec.model import Cell
 from kalec.words import words

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from kalec.analysis.definitions import Definition, define
-from kalec.analysis.effects import Effects, Names, effects
+from kalec.analysis.effects import Effects, effects
+from kalec.analysis.names import Names
 from kalec.analysis.scopes import Occurrence, occurrences, walk
 from kalec.model import Cell
 from kalec.words import words

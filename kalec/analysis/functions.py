@@ -3,7 +3,8 @@
 import ast
 from typing import Final
 
-from kalec.analysis.effects import Effects, Names, effects, roots
+from kalec.analysis.effects import Effects, effects, roots
+from kalec.analysis.names import Names
 from kalec.analysis.scopes import argument_names, bound_names, walk
 
 # What a function with these in it gives is not followed.

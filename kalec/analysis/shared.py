@@ -9,9 +9,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from kalec.analysis.definitions import Definition, imported_modules
-from kalec.analysis.effects import Names
 from kalec.analysis.facts import Code, Facts
 from kalec.analysis.known import IMMUTABLE_RESULT
+from kalec.analysis.names import Names
 from kalec.analysis.scopes import Action, occurrences, walk
 from kalec.model import Cell
 

@@ -11,7 +11,6 @@ objects together hand all of them on, so that they stay together.
 
 import ast
 import builtins
-import graphlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
@@ -230,25 +229,6 @@ def _is_same_definition(one: Version, other: Version | None) -> bool:
     if not one.sources or other is None or not other.sources:
         return False
     return [ast.dump(source.node) for source in one.sources] == [ast.dump(source.node) for source in other.sources]
-
-
-def sort_steps(previous: Mapping[str, Iterable[str]]) -> tuple[list[str], list[str]]:
-    """The steps in the order given, moved only where an edge demands it; and the steps of a cycle, when there is one."""
-    sorter = graphlib.TopologicalSorter(
-        {name: [p for p in before if p in previous] for name, before in previous.items()}
-    )
-    try:
-        sorter.prepare()
-    except graphlib.CycleError as error:
-        return list(previous), list(error.args[1])
-    position = {name: number for number, name in enumerate(previous)}
-    result: list[str] = []
-    ready: list[str] = []
-    while sorter.is_active():
-        ready = sorted([*ready, *sorter.get_ready()], key=position.__getitem__)
-        result.append(ready.pop(0))
-        sorter.done(result[-1])
-    return result, []
 
 
 def _make_versions(journey: Journey) -> None:

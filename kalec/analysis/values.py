@@ -7,8 +7,8 @@ from typing import Final
 
 from kalec.analysis.checks import place_of
 from kalec.analysis.definitions import Definition
-from kalec.analysis.effects import Names
 from kalec.analysis.facts import Code
+from kalec.analysis.names import Names
 from kalec.analysis.scopes import Action, occurrences, walk
 from kalec.analysis.travel import Travel
 from kalec.analysis.versions import Kind

@@ -78,7 +78,7 @@ def replace(whole, path, value):
 def has(place, key):
     if isinstance(place, list):
         return isinstance(key, int) and key < len(place)
-    return isinstance(place, dict) and isinstance(key, str)
+    return isinstance(place, dict) and key in place
 
 
 @given(st.lists(st.tuples(st.sampled_from(PATHS), PLAIN), min_size=1, max_size=3))
