@@ -4,6 +4,7 @@ Each has a scenario, and a plan: a schedule in which the hole costs a version. B
 loses nothing. `PLANTS` are the smallest changes that make the holes; a test carries them out by `monkeypatch`.
 """
 
+import copy
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -14,7 +15,8 @@ from engine.errors import NotFound
 from engine.repo import collect, look, repository, session
 from engine.repo.condemnation import GC_PREFIX
 from engine.repo.index import Index
-from engine.repo.pack import PackBuilder, PackName
+from engine.repo.pack import Directory, PackBuilder, PackName
+from engine.repo.segment import facts_of
 from engine.repo.session import session_of
 from engine.store.base import BlobExists, Unknown
 from tests.simulation.scenarios import Scenario, base, dead, forget_when_there, old, waiting, when
@@ -375,6 +377,72 @@ class Plants:
 
     def reread_once(self, m):
         m.setattr("engine.repo.reader._ROUNDS", 1)
+
+    # What follows costs versions where nothing but the index tells what is in a pack. Here packs tell it themselves.
+
+    def index_first(self, m):
+        def state_and_send(self, pack, blob):
+            facts = facts_of(Directory(pack.name, pack.kind, len(blob), tuple(pack.records)))
+            self._facts.append(facts)
+            self._write_segment()
+            self._grounds.store.create(pack.name.key, blob)
+
+        m.setattr(session.Session, "_send", state_and_send)
+
+    def pack_before_index(self, m):
+        def load(self):
+            condemned = {pack for record in repository.read_condemnations(self) for pack in record.packs}
+            sizes = self.pack_sizes()
+            return Index([one for one in self.index_facts() if sizes.get(one.name) == one.size], condemned), []
+
+        m.setattr(repository.Repository, "load_index", load)
+
+    def consolidate_packs_first(self, m):
+        survey_packs, consolidate, early = collect.survey_packs, collect.consolidate, {}
+
+        def list_and_survey(repository, *rest):
+            early[id(repository)] = repository.pack_sizes()
+            return survey_packs(repository, *rest)
+
+        def by_early_list(repository, *rest, **options):
+            hasty = copy.copy(repository)
+            hasty.pack_sizes = lambda: early[id(repository)]
+            return consolidate(hasty, *rest, **options)
+
+        m.setattr(collect, "survey_packs", list_and_survey)
+        m.setattr(collect, "consolidate", by_early_list)
+
+    def consolidate_deletes_first(self, m):
+        consolidate = collect.consolidate
+
+        def delete_and_write(repository, *rest, **options):
+            hasty = copy.copy(repository)
+            hasty.store = Late(repository.store)
+            done = consolidate(hasty, *rest, **options)
+            hasty.store.catch_up()
+            return done
+
+        m.setattr(collect, "consolidate", delete_and_write)
+
+
+class Late:
+    """A store that makes segments when everything else is done."""
+
+    def __init__(self, store):
+        self._store, self._held = store, []
+
+    def __getattr__(self, name):
+        return getattr(self._store, name)
+
+    def create(self, key, body):
+        self._held.append((key, bytes(body)))
+
+    def catch_up(self):
+        for key, body in self._held:
+            self._store.create(key, body)
+
+
+HARMLESS_HERE = ("index-first", "pack-before-index", "consolidate-packs-first", "consolidate-deletes-first")
 
 
 def plant(name, monkeypatch):

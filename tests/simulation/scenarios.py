@@ -211,6 +211,13 @@ SCENARIOS = {
             "C2": (world.collecting(run),),
         },
     ),
+    "index": Scenario(
+        old,
+        lambda world, run: {
+            "W": (world.pushing(run, "w1"),),
+            "C": (world.collecting(run),),
+        },
+    ),
     "late": Scenario(
         old,
         lambda world, run: {

@@ -2,7 +2,8 @@
 
 import pytest
 
-from tests.simulation.bugs import HOLES, plant
+from tests.simulation.bugs import HARMLESS_HERE, HOLES, plant
+from tests.simulation.scenarios import SCENARIOS
 from tests.simulation.scheduler import Lost
 from tests.simulation.world import Broken
 
@@ -22,3 +23,13 @@ def test_without_the_bug_the_same_schedule_is_harmless(bug):
     hole = HOLES[bug]
     run, failure = hole.scenario.direct(hole.plan, hole.fates)
     assert failure is None, "\n".join(run.trace)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("bug", HARMLESS_HERE)
+def test_an_order_that_only_matters_where_packs_do_not_describe_themselves_loses_nothing(bug, monkeypatch):
+    plant(bug, monkeypatch)
+    found = SCENARIOS["index"].explore(preemptions=1)
+    assert found.failure is None, "\n".join([repr(found.failure), *found.trace])
+    assert found.complete
+    assert found.states > 100
