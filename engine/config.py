@@ -85,7 +85,10 @@ def _path(value: object, place: _Place) -> Path:
 def _size(value: object, place: _Place) -> int:
     if isinstance(value, bool) or not isinstance(value, int | str):
         raise place.refuse(f"must be a size, not {_short(value)}", "write it as 50MiB or 1G")
-    size = value if isinstance(value, int) else parse_size(value)
+    try:
+        size = value if isinstance(value, int) else parse_size(value)
+    except Refused as error:
+        raise place.refuse(f"must be a size, not {_short(value)}", error.hint) from None
     if size <= 0:
         raise place.refuse("must be more than 0", "leave the key out for no limit")
     return size

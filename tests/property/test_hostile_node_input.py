@@ -58,6 +58,7 @@ def test_a_spoiled_configuration_is_refused_or_read(path, text):
 
 @given(st.sampled_from(known_keys()), scalars | st.lists(scalars, max_size=2))
 @fuzzed()
+@example("limits.read", "x" * 5000)
 def test_a_configuration_with_any_value_is_refused_or_read(path, key, value):
     section, _, name = key.rpartition(".")
     document = {section: {name: value}} if section else {name: value}

@@ -107,7 +107,7 @@ def test_override_sets_nested_and_top_keys_and_leaves_the_rest():
         ("push: {compression: 20}\n", r"from 1 to 19, not 20", ""),
         ("push: {compression: true}\n", r"from 1 to 19, not True", ""),
         ("push: {labels: [a]}\n", r"push\.labels in .* must be a mapping", ""),
-        ("limits: {read: quick}\n", r"'quick' is not a size", ""),
+        ("limits: {read: quick}\n", r"limits\.read in .* must be a size, not 'quick'", "64KiB"),
         ("limits: {read: 0}\n", r"limits\.read in .* must be more than 0", ""),
         ("limits: {read: 1.5}\n", r"limits\.read in .* must be a size", ""),
         ("repository: {password_file: a, password_command: b}\n", r"sets both repository\.password_file and", ""),
