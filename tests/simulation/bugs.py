@@ -317,7 +317,12 @@ class Plants:
         m.setattr(session.Session, "_create_version", create_or_clean)
 
     def base_unchecked(self, m):
-        manifest, seen = repository.Repository.manifest, {}
+        manifest, versions, seen = repository.Repository.manifest, repository.Repository.versions, {}
+
+        def list_and_remember(self, *which):
+            listed = versions(self, *which)
+            seen.update((one.version, one) for one in listed)
+            return listed
 
         def remember(self, version):
             try:
@@ -327,6 +332,7 @@ class Plants:
                     raise
             return seen[version]
 
+        m.setattr(repository.Repository, "versions", list_and_remember)
         m.setattr(repository.Repository, "manifest", remember)
 
     def no_base_look(self, m):
