@@ -9,7 +9,7 @@ from typing import Final
 
 from engine.repo.pack import PackName
 from engine.repo.repository import Repository
-from engine.repo.segment import ENTRY_LIMIT, PackFacts, encode_segment
+from engine.repo.segment import ENTRY_LIMIT, PackFacts, segments_of
 
 SMALL: Final = ENTRY_LIMIT // 4  # entries: below it a segment is worth joining with others
 MANY: Final = 16
@@ -57,9 +57,9 @@ def consolidate(
     if dry_run or not (due or orphans):
         return Consolidation(len(due), int(bool(due)), dropped)
     written = 0
-    for batch in _batches(_facts(repository, due, orphans, sizes)):
-        name = repository.entropy(16).hex()
-        repository.store.create(f"index/{name}", encode_segment(name, batch, repository.keyring, repository.entropy))
+    facts = _facts(repository, due, orphans, sizes)
+    for name, blob in segments_of(facts, repository.keyring, repository.entropy):
+        repository.store.create(f"index/{name}", blob)
         written += 1
     for segment in due:
         repository.store.delete(f"index/{segment.name}")
@@ -90,16 +90,3 @@ def _facts(
         found = repository.read_facts(pack)
         if found is not None:
             yield found
-
-
-def _batches(stream: Iterator[PackFacts]) -> Iterator[list[PackFacts]]:
-    batch: list[PackFacts] = []
-    entries = 0
-    for facts in stream:
-        if batch and entries + facts.entries > ENTRY_LIMIT:
-            yield batch
-            batch, entries = [], 0
-        batch.append(facts)
-        entries += facts.entries
-    if batch:
-        yield batch

@@ -18,6 +18,7 @@ from blake3 import blake3
 
 from engine.errors import Damaged
 from engine.repo.document import Fields, canonical, parse_object
+from engine.repo.keys import all_halves
 from engine.repo.map import REFERENCE, references
 from engine.store.base import Store
 
@@ -45,8 +46,7 @@ class Keys:
     @classmethod
     def of(cls, joined: bytes) -> "Keys":
         """Those of joined references."""
-        halves = np.frombuffer(joined, dtype=">u8").reshape(-1, 2)
-        return cls(halves[:, 0].astype(np.uint64), halves[:, 1].astype(np.uint64))
+        return cls(*all_halves(joined))
 
     def __len__(self) -> int:
         return len(self.high)

@@ -31,11 +31,10 @@ from engine.repo.map import (
 )
 from engine.repo.pack import PackName
 from engine.repo.seal import NONCE, Cipher, Keyring
+from engine.repo.span import spans
 from engine.store.base import Buffer, NoSuchBlob, Store
-from engine.units import KIB, MIB
+from engine.units import MIB
 
-SPAN_LIMIT: Final = 4 * MIB
-SPAN_GAP: Final = 64 * KIB
 MAP_CACHE: Final = 32 * MIB
 
 Found = TypeVar("Found")
@@ -166,7 +165,7 @@ class Reader:
                 continue
             wanted.append(_Wanted(location, entry))
         wanted.sort(key=lambda one: (one.location.pack, one.location.offset))
-        for span in _spans(wanted):
+        for span in spans(wanted, _place):
             yield from self._read_span(span, codec)
 
     def _read_span(self, span: Sequence[_Wanted], codec: Codec) -> Iterator[tuple[Entry, Buffer | Missing]]:
@@ -250,17 +249,5 @@ def _locate(entry: Entry, index: Index) -> Location:
     return location
 
 
-def _spans(wanted: Iterable[_Wanted]) -> Iterator[list[_Wanted]]:
-    """Runs that one range read serves: of one pack, close together, and not too long."""
-    span: list[_Wanted] = []
-    for one in wanted:
-        if span:
-            first, last = span[0].location, span[-1].location
-            gap = one.location.offset - (last.offset + last.length)
-            length = one.location.offset + one.location.length - first.offset
-            if one.location.pack != first.pack or gap > SPAN_GAP or length > SPAN_LIMIT:
-                yield span
-                span = []
-        span.append(one)
-    if span:
-        yield span
+def _place(one: _Wanted) -> tuple[PackName, int, int]:
+    return one.location.pack, one.location.offset, one.location.length

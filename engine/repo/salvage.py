@@ -1,16 +1,16 @@
 """Saving what can still be read in damaged packs: its records are copied into new packs, and nothing is removed."""
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from engine.errors import Damaged
 from engine.repo.diagnosis import Diagnosis
 from engine.repo.examine import Opened, RecordOpener
+from engine.repo.filler import PackFiller
 from engine.repo.map import REFERENCE
-from engine.repo.pack import PACK_LIMIT, Directory, PackBuilder, PackKind, PackName, Record, read_directory
+from engine.repo.pack import PACK_LIMIT, Directory, PackKind, PackName, Record, read_directory
 from engine.repo.repository import Repository
-from engine.repo.segment import PackFacts, facts_of
-from engine.repo.session import PACK_TARGET
+from engine.repo.segment import PackFacts
 from engine.store.base import NoSuchBlob
 
 
@@ -30,14 +30,17 @@ class Salvage:
     """
 
     def __init__(self, repository: Repository, diagnosis: Diagnosis, owner: str, *, dry_run: bool) -> None:
-        self._repository, self._diagnosis, self._owner, self._dry_run = repository, diagnosis, owner, dry_run
+        self._repository, self._diagnosis, self._dry_run = repository, diagnosis, dry_run
         self._unreliable = diagnosis.examined.damaged | {
             pack for record in diagnosis.contents.condemned for pack in record.packs
         }
         self._saved: set[bytes] = set()
-        self._builders: dict[PackKind, PackBuilder] = {}
-        self._next_number = 0
-        self.facts: list[PackFacts] = []  # of the new packs
+        self._filler = PackFiller(repository, owner)
+
+    @property
+    def facts(self) -> Sequence[PackFacts]:
+        """What is in the new packs."""
+        return self._filler.facts
 
     def take(self, name: PackName) -> Saved | None:
         """Save what can be read of a pack; None when it is gone, or this time is whole: it was the way here that was bad."""
@@ -57,13 +60,12 @@ class Salvage:
         for record in wanted:
             self._saved.add(record.chunk[:REFERENCE])
             if not self._dry_run:
-                self._add(kind, record)
+                self._filler.add(kind, record.chunk, record.payload, raw=record.raw, blocks=record.blocks)
         return Saved(len(wanted), len(opened) - len(wanted), lost)
 
     def finish(self) -> None:
         """Send the packs that are not full."""
-        for kind in list(self._builders):
-            self._send(kind)
+        self._filler.finish()
 
     def _directory(self, name: PackName, blob: memoryview) -> Directory | None:
         try:
@@ -93,24 +95,6 @@ class Salvage:
         return reference in self._saved or any(
             place.pack not in self._unreliable for place in self._diagnosis.contents.index.find_all(reference)
         )
-
-    def _add(self, kind: PackKind, record: Opened) -> None:
-        if kind in self._builders and not self._builders[kind].fits(len(record.payload)):
-            self._send(kind)
-        if kind not in self._builders:
-            name = PackName(self._owner, self._next_number)
-            self._next_number += 1
-            repository = self._repository
-            self._builders[kind] = PackBuilder(
-                name, kind, bytearray(PACK_TARGET), repository.keyring, repository.entropy
-            )
-        self._builders[kind].add(record.chunk, record.payload, raw=record.raw, blocks=record.blocks)
-
-    def _send(self, kind: PackKind) -> None:
-        pack = self._builders.pop(kind)
-        blob = pack.finish()
-        self._repository.store.create(pack.name.key, blob)
-        self.facts.append(facts_of(Directory(pack.name, kind, len(blob), tuple(pack.records))))
 
 
 def _open_all(opener: RecordOpener, records: Iterable[Record], blob: memoryview) -> tuple[Collection[Opened], int]:

@@ -100,6 +100,13 @@ def in_batches(packs: Iterable[PackFacts]) -> Iterator[list[PackFacts]]:
         yield batch
 
 
+def segments_of(packs: Iterable[PackFacts], keyring: Keyring, entropy: Entropy) -> Iterator[tuple[str, bytes]]:
+    """The facts as segments, as many as there must be: of each a name that nobody had before, and its blob."""
+    for batch in in_batches(packs):
+        name = entropy(16).hex()
+        yield name, encode_segment(name, batch, keyring, entropy)
+
+
 def encode_segment(name: str, packs: Sequence[PackFacts], keyring: Keyring, entropy: Entropy) -> bytes:
     """The blob `index/<name>`."""
     entries = sum(pack.entries for pack in packs)

@@ -28,7 +28,7 @@ from engine.repo.naming import ObjectName
 from engine.repo.pack import ChunkId, Directory, PackBuilder, PackKind, PackName
 from engine.repo.reader import Reader
 from engine.repo.seal import Entropy, Keyring
-from engine.repo.segment import PackFacts, encode_segment, facts_of, in_batches
+from engine.repo.segment import PackFacts, facts_of, segments_of
 from engine.repo.upload import Uploads
 from engine.store.base import BlobExists, Buffer, NoSuchBlob, Store, Unknown
 from engine.units import MIB
@@ -308,9 +308,7 @@ class Session:
         """State the facts about the packs sent so far, so that a later push finds them even if this one dies."""
         with self._lock:
             facts, self._facts = self._facts, []
-        for batch in in_batches(facts):
-            name = self._grounds.entropy(16).hex()
-            blob = encode_segment(name, batch, self._grounds.keyring, self._grounds.entropy)
+        for name, blob in segments_of(facts, self._grounds.keyring, self._grounds.entropy):
             self._grounds.store.create(f"index/{name}", blob)
             with self._lock:
                 self.stored += len(blob)

@@ -49,11 +49,6 @@ class Draft:
         return self.ranks.get((cell.file, cell.number), 0)
 
     @property
-    def first_rank(self) -> int:
-        """Where the step begins."""
-        return min((self.rank_of(cell) for cell, _ in self.code.cells), default=0)
-
-    @property
     def last_rank(self) -> int:
         """Where its last cell stands."""
         return max((self.rank_of(cell) for cell, _ in self.code.cells), default=0)
