@@ -201,6 +201,7 @@ def test_a_noun_alone_shows_what_it_offers_and_ends_with_2(rokctl, words):
     assert ran.err.startswith("Usage: rokctl")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", [["--version"], ["--version", "--json"], ["--version", "pool"]], ids=" ".join)
 def test_the_version_is_printed(words):
     done = program(*words)
@@ -222,12 +223,14 @@ def loaded_by(*words: str) -> set[str]:
     return {name.partition(".")[0] for name in done.stderr.split()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", [["--help"], ["--version"], ["pool", "create", "--help"]], ids=" ".join)
 def test_help_and_version_load_nothing_beyond_the_option_parser(words):
     loaded = {name for name in loaded_by(*words) if not name.startswith("_")} - sys.stdlib_module_names
     assert loaded <= {"engine", "rokctl"} | PARSER | (VALUES if "create" in words else set())
 
 
+@pytest.mark.slow
 def test_the_help_lists_the_nouns_without_loading_them():
     done = program("--help")
     assert all(noun in done.stdout for noun in cli.NOUNS)
@@ -235,6 +238,7 @@ def test_the_help_lists_the_nouns_without_loading_them():
     subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=True, capture_output=True)
 
 
+@pytest.mark.slow
 def test_completion_offers_nouns_and_verbs():
     environment = {**os.environ, "_ROKCTL_COMPLETE": "complete_bash", "COMP_WORDS": "rokctl vol", "COMP_CWORD": "1"}
     assert program(env=environment).stdout.split() == ["volume"]

@@ -172,6 +172,7 @@ BAD = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", BAD.values(), ids=BAD.keys())
 def test_bad_input_is_refused_with_a_sentence_and_a_hint_and_nothing_touched(rokctl, pool, words):
     before = rokctl("volume", "list", "--json").out, rokctl("pool", "list", "--json").records[0]["uuid"]

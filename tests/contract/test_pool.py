@@ -515,6 +515,7 @@ def test_what_grew_counts_as_changed_or_as_holes(pool: Pool) -> None:
         check_delta(read(pool, "vol", "s1"), read(pool, "vol", "s2"), changes)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(6))
 def test_a_delta_covers_every_byte_that_differs(pool: Pool, seed: int) -> None:
     chance = random.Random(seed)

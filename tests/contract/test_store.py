@@ -163,6 +163,7 @@ def test_an_empty_store_lists_nothing(store):
     assert keys(store) == []
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(120)
 def test_a_long_listing_is_whole(store):
     # More than the thousand keys of one page; the S3 store under test has pages of five.

@@ -17,6 +17,8 @@ from kalec.emit.pipeline import pipeline_yaml
 from kalec.emit.program import python_literal
 from kalec.model import AccessMode, Retry, Secret, SecurityContext, Volume, VolumeKind
 
+pytestmark = pytest.mark.slow
+
 
 def compiled(pipeline, **options):
     """Both documents of a compiled pipeline."""

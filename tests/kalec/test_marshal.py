@@ -345,6 +345,7 @@ def test_one_window_alone_does_not_take_the_whole_memory_along(tmp_path):
     assert manifest["groups"]["v"]["bytes"] < 1000
 
 
+@pytest.mark.slow
 def test_thousands_of_small_arrays_do_not_become_as_many_files(tmp_path):
     arrays = [np.full(3, number) for number in range(3000)]
     manifest = save({"v": arrays}, tmp_path)
@@ -393,6 +394,7 @@ def test_the_way_to_what_cannot_be_marshalled_is_told(tmp_path):
         save({"model": value}, tmp_path)
 
 
+@pytest.mark.slow
 def test_a_value_that_is_nested_too_deeply_is_refused(tmp_path):
     value = []
     for _ in range(100_000):

@@ -17,6 +17,7 @@ VALUES = st.recursive(
 )
 
 
+@pytest.mark.slow
 @given(st.dictionaries(TEXT, VALUES, min_size=1) | st.lists(VALUES, min_size=1))
 def test_a_yaml_reader_gives_back_every_value(value):
     assert yaml.safe_load(to_yaml(value)) == value

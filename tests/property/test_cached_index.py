@@ -365,6 +365,7 @@ def test_a_segment_damaged_later_is_used_until_a_check_finds_it(writer, node):
     assert [facts.name for facts in node.repository.load_index()[1]] == [pack]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [1, 3])
 def test_every_byte_of_a_table_counts_or_does_not_matter(writer, node, tmp_path, count):
     for number in range(count):
@@ -390,6 +391,7 @@ def test_segments_of_another_repository_are_not_believed(writer, node, tmp_path)
     assert_right(node.repository, writer)
 
 
+@pytest.mark.slow
 def test_layers_grow_geometrically_and_what_is_gone_goes(writer, node, tmp_path):
     sizes = []
     for _ in range(60):
@@ -494,6 +496,7 @@ def test_what_a_dead_writer_left_is_removed(writer, node, tmp_path):
     assert not draft.exists()
 
 
+@pytest.mark.slow
 @given(st.lists(st.integers(1, 3), min_size=1, max_size=6), st.randoms(use_true_random=False))
 @settings(max_examples=5, deadline=None)
 def test_several_processes_may_use_a_folder_at_once(pushes, choice):

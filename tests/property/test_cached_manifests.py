@@ -87,6 +87,7 @@ steps = st.one_of(
 )
 
 
+@pytest.mark.slow
 @given(st.lists(steps, max_size=30))
 @settings(max_examples=40, deadline=None)
 def test_a_node_recalls_what_is_in_the_store(chosen):
@@ -112,6 +113,7 @@ def damage(path, seed):
     path.write_bytes(body if seed % 3 else body[:at])
 
 
+@pytest.mark.slow
 def test_every_byte_of_a_file_counts_or_does_not_matter(story):
     for name in OBJECTS:
         story.add(name)

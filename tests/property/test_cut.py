@@ -203,6 +203,7 @@ small_contents = st.lists(runs, min_size=1, max_size=12).map(
 )
 
 
+@pytest.mark.slow
 @given(small_contents)
 @settings(max_examples=300, deadline=None)
 def test_cuts_are_those_of_the_rule_in_words_for_any_runs_of_blocks(content):
@@ -217,6 +218,7 @@ def test_every_seed_gives_the_cuts_of_the_rule(seed, blocks):
     assert cut_all(content, seed=seed) == cut_by_the_words(content, seed)
 
 
+@pytest.mark.slow
 def test_the_size_of_the_window_does_not_matter():
     rng = random.Random(3)
     for _ in range(20):
@@ -241,6 +243,7 @@ def test_known_holes_are_not_read_and_change_nothing(case_seed):
             assert cut_all(content, holes) == cut_by_the_words(content)
 
 
+@pytest.mark.slow
 def test_chunks_have_at_most_512_kib_and_no_two_holes_touch():
     rng = random.Random(5)
     for _ in range(50):
@@ -396,6 +399,7 @@ def check_many_recuts(rng: random.Random, cases: int) -> None:
         check_recut(rng, random_content(rng, blocks))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case_seed", range(3))
 def test_recut_gives_what_cut_gives(case_seed):
     check_many_recuts(random.Random(case_seed), 250)
@@ -407,6 +411,7 @@ def test_recut_gives_what_cut_gives_in_many_more_cases(case_seed):
     check_many_recuts(random.Random(case_seed), int(os.environ.get("ROKCTL_TEST_RECUTS", "500")))
 
 
+@pytest.mark.slow
 @given(st.randoms(use_true_random=False), small_contents)
 @settings(max_examples=100, deadline=None)
 def test_recut_gives_what_cut_gives_for_any_runs_of_blocks(rng, content):

@@ -16,6 +16,8 @@ from engine.repo.paper import PaperKey, paper_lines, paper_text, parse_paper
 from engine.repo.seal import Keyring
 from tests.counting_entropy import CountingEntropy
 
+pytestmark = pytest.mark.slow
+
 GOLDEN = Path(__file__).parent.parent / "golden" / "keys-v1.json"
 ID = "142ec0ee756c1d516251371b7bb56cd7"
 MASTER = bytes(range(100, 132))

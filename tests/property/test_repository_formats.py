@@ -86,6 +86,7 @@ def test_a_pack_describes_itself_and_every_record_opens(contents, kind, encrypte
         assert cipher.open(record.chunk[:12], blob[record.offset : record.offset + record.length]) == body
 
 
+@pytest.mark.slow
 @given(bodies, st.integers(0), st.integers(1, 255), st.booleans())
 @settings(max_examples=150)
 def test_a_flipped_byte_of_a_pack_never_gives_other_content(contents, where, mask, encrypted):
@@ -299,6 +300,7 @@ def test_the_store_sees_no_name_in_an_encrypted_manifest():
         assert word not in blob
 
 
+@pytest.mark.slow
 @given(st.sampled_from(sorted(to_document(manifest()))), json_values)
 def test_a_manifest_with_a_wrong_field_is_damaged_never_a_traceback(name, value):
     document = {**to_document(manifest()), name: value}

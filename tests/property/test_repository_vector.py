@@ -68,6 +68,7 @@ if __name__ == "__main__":
         json.dump({"encrypted": make(True), "clear": make(False)}, file, indent=1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["encrypted", "clear"])
 def test_a_repository_of_format_1_opens_checks_and_restores(kind):
     store = MemoryStore(CLOCK)

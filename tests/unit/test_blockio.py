@@ -175,6 +175,7 @@ def test_an_os_error_becomes_what_its_caller_can_do(number: int, kind: type[RokE
     assert error.message == f"reading 512 bytes at byte 1024 failed on /dev/x: {os.strerror(number)}"
 
 
+@pytest.mark.slow
 def test_what_was_read_of_a_snapshot_leaves_the_page_cache_and_of_a_volume_stays(tmp_path: Path) -> None:
     if native.filesystem_magic(str(tmp_path)) == TMPFS:
         pytest.skip("a tmpfs is nothing but page cache")

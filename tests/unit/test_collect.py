@@ -276,6 +276,7 @@ def copy_of(store, clock):
     return copy
 
 
+@pytest.mark.slow
 def test_with_its_marks_a_collection_reads_only_the_maps_of_what_changed(story, store, clock):
     versions = [story.push((number * MIB, 4096)) for number in range(6)]
     cache = MemoryStore(clock)

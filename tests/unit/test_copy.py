@@ -37,6 +37,8 @@ from tests.repositories import (
 )
 from tests.rights import append_only, read_only
 
+pytestmark = pytest.mark.slow
+
 SIZE = 66 * MIB + 512
 
 

@@ -105,6 +105,7 @@ def test_a_plan_is_carried_out_and_again_there_is_nothing_to_do(repository, stor
     assert findings(reopen(store)) == ()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", [CRASH_BEFORE, CRASH_AFTER], ids=["before", "after"])
 def test_a_forgetting_that_dies_at_any_call_is_taken_up_by_the_next(store, fault):
     def whole(store):

@@ -76,6 +76,7 @@ def test_a_push_that_dies_at_any_call_leaves_the_repository_whole(fault):
         assert findings(repository) == ()
 
 
+@pytest.mark.slow
 def test_what_a_dead_push_sent_is_not_sent_again():
     _, first, second = two_snapshots()
     undisturbed = push_snapshots(reopen(repository_with_first(first)), second)

@@ -17,6 +17,8 @@ from tests.repositories import (
     write,
 )
 
+pytestmark = pytest.mark.slow
+
 
 class Interrupting:
     """Passes calls on to `store`; the `number`-th of the main thread, which alone gets signals, meets a Ctrl-C."""

@@ -93,6 +93,7 @@ def test_a_volume_in_use_is_refused(pool, repository):
         restore(repository, repository.versions()[0], pool, "volume", in_place=True)
 
 
+@pytest.mark.slow
 def test_a_restore_that_fails_at_any_call_says_so_and_can_be_run_again(pool, repository):
     first, second = repository.versions()
     wanted, failures = content(pool, "volume", "a"), 0
@@ -140,6 +141,7 @@ def test_a_version_with_a_lost_chunk_is_refused_before_anything_is_touched(pool,
     assert [volume.name for volume in pool.volumes()] == ["volume"]
 
 
+@pytest.mark.slow
 def test_a_file_appears_whole_or_not_at_all(pool, store, repository, tmp_path):
     first = repository.versions()[0]
     target = tmp_path / "volume.img"
@@ -165,6 +167,7 @@ def test_a_file_appears_whole_or_not_at_all(pool, store, repository, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["volume.img"]
 
 
+@pytest.mark.slow
 def test_a_file_that_a_dead_restore_left_half_made_is_taken_over(repository, tmp_path):
     first = repository.versions()[0]
     (tmp_path / ".volume.img.partial").write_bytes(b"half")

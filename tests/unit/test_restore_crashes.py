@@ -30,6 +30,7 @@ def pushed():
     return store, content(pool, "volume")
 
 
+@pytest.mark.slow
 def test_a_restore_that_dies_at_any_call_says_so_and_can_be_run_again(pushed):
     store, wanted = pushed
     repository = reopen(store)

@@ -26,6 +26,8 @@ from engine.store.s3 import STORAGE_CLASS_FROM, S3Store
 from engine.store.url import open_store
 from tests.manual_clock import ManualClock
 
+pytestmark = pytest.mark.slow
+
 KEY_ID = "AKIASESAME"
 
 

@@ -54,6 +54,7 @@ def test_the_output_of_a_tool_that_failed_is_not_given(script: str, ended: str) 
         tool.spool("sh", "-c", script)
 
 
+@pytest.mark.slow
 def test_ctrl_c_lets_a_change_finish_and_is_raised_then() -> None:
     done_read, done_write = os.pipe()
     # To the process, as the terminal does: the main thread gets it, in the middle of its wait.

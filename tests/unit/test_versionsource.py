@@ -12,6 +12,8 @@ from engine.store.memory import MemoryStore
 from engine.units import KIB, MIB
 from tests.repositories import CLOCK, new_pool, new_repository, push_snapshots, reopen, snapshot, write
 
+pytestmark = pytest.mark.slow
+
 SIZE = 2 * REGION + MIB + 512
 
 
