@@ -349,7 +349,7 @@ class DirectoryPool:
         need = 0
         if not filecopy.can_reflink(self._folder.root):
             need = sum(Path(path).stat().st_blocks * _SECTOR_UNIT for path in paths)
-        free = self._folder.free()
+        free = self._folder.free_beyond(need)
         if need >= free:
             message = f"pool {self.name} is near the end of its space: {need} bytes are needed, {free} are free"
             raise OutOfSpace(message, hint=f"remove snapshots, or grow the filesystem that holds {self._folder.root}")

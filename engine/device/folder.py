@@ -29,6 +29,8 @@ HEAD: Final = "head.raw"
 RECORD: Final = "record.json"
 _LOCK_PATIENCE_SECONDS: Final = 30.0
 _LOCK_INTERVAL_SECONDS: Final = 0.05
+_RECLAIM_PATIENCE_SECONDS: Final = 5.0
+_RECLAIM_INTERVAL_SECONDS: Final = 0.05
 
 
 class PoolFolder:
@@ -134,6 +136,16 @@ class PoolFolder:
         filesystem = os.statvfs(self.root)
         size, available = (count * filesystem.f_frsize for count in (filesystem.f_blocks, filesystem.f_bavail))
         return max(0, available - min(size // 100, 256 * MIB))
+
+    def free_beyond(self, need: int) -> int:
+        """The same, after a wait of some seconds when it is not more than `need`.
+
+        XFS gives back the space of removed files from a worker of its own, some time after the removal.
+        """
+        end = self._clock.monotonic() + _RECLAIM_PATIENCE_SECONDS
+        while (free := self.free()) <= need and self._clock.monotonic() < end:
+            self._clock.sleep(_RECLAIM_INTERVAL_SECONDS)
+        return free
 
     def _read_marker(self) -> records.PoolRecord:
         record = records.read_pool(self.root / MARKER)

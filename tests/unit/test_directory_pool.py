@@ -15,7 +15,7 @@ import pytest
 from engine.device.base import Outcome, Pool
 from engine.device.directory import DirectoryPool
 from engine.device.pools import create_directory_pool
-from engine.errors import Busy, Damaged, NotFound, Refused
+from engine.errors import Busy, Damaged, NotFound, OutOfSpace, Refused
 from engine.extent import Extent
 from engine.units import KIB, MIB
 
@@ -104,6 +104,43 @@ def test_a_new_volume_and_a_snapshot_of_a_sparse_one_take_no_space(pool: Pool) -
     snapshot = Path(pool.create_snapshots({"vol": "s1"})[0].item.path)
     assert snapshot.stat().st_size == 64 * MIB
     assert snapshot.stat().st_blocks * 512 <= 64 * KIB
+
+
+class NearlyFull:
+    """Stands in for `os.statvfs`: a filesystem without a free block while `is_full`."""
+
+    def __init__(self, root: Path) -> None:
+        self._true = os.statvfs(root)
+        self.is_full = True
+
+    def __call__(self, path: object) -> os.statvfs_result:
+        fields = list(self._true)
+        if self.is_full:
+            fields[4] = 0  # f_bavail
+        return os.statvfs_result(fields)
+
+
+def test_a_snapshot_waits_for_space_that_the_filesystem_gives_back_late(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create_directory_pool(root, "tank", StoppedClock(), os.urandom).item.create_volume("vol", SIZE)
+    filesystem = NearlyFull(root)
+    monkeypatch.setattr(os, "statvfs", filesystem)
+    pool = DirectoryPool(root, StoppedClock(on_sleep=lambda: setattr(filesystem, "is_full", False)), os.urandom)
+
+    assert pool.create_snapshots({"vol": "s1"})[0].outcome is Outcome.CREATED
+
+
+def test_a_snapshot_on_a_filesystem_that_stays_full_is_refused_after_seconds(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create_directory_pool(root, "tank", StoppedClock(), os.urandom).item.create_volume("vol", SIZE)
+    monkeypatch.setattr(os, "statvfs", NearlyFull(root))
+    clock = StoppedClock()
+
+    with pytest.raises(OutOfSpace, match="0 are free"):
+        DirectoryPool(root, clock, os.urandom).create_snapshots({"vol": "s1"})
+    assert 1 < clock.seconds < 10
 
 
 def test_a_discard_gives_the_space_back(pool: Pool) -> None:
