@@ -1,12 +1,8 @@
-#!/usr/bin/env python3
-"""Measure kalec beside Kale 2.3: the CPU that compiling notebooks takes, and a step of a local run.
-
-    scripts/bench kalec [--runs N] [--kale PYTHON] [--json] [--check]
+"""Compiling notebooks, and a step of a local run, beside Kale 2.3: the CPU that they take.
 
 Each measurement is a process of its own, through the real command line; its user and system time is counted, that of its
 children too, and the least of all runs is shown: other work on the machine only adds. Kale and its example notebooks come
-from its wheel, in an environment of its own (.venv-kale, made when it is missing). With --check the exit code is 1 when a
-target below is missed.
+from its wheel, in an environment of its own (.venv-kale, made when it is missing).
 """
 
 import argparse
@@ -20,7 +16,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
-ROOT: Final = Path(__file__).resolve().parents[1]
+from benchmark.measure import ROOT
+
 KALE: Final = "kubeflow-kale==2.3.0"
 CELLS: Final = 500
 STEPS: Final = 10
@@ -43,9 +40,9 @@ class Row:
     share: float | None = None  # of Kale's, which kalec may take
 
 
-def main() -> int:
+def main(words: Sequence[str]) -> int:
     """Measure everything, and print the table."""
-    options = parse()
+    options = parse(words)
     kale = options.kale or make_kale()
     notebooks = sorted(kale.parents[1].glob("lib/python3*/site-packages/kale/tests/assets/notebooks/*.ipynb"))
     if not notebooks:
@@ -59,14 +56,14 @@ def main() -> int:
     return 1 if failures else 0
 
 
-def parse() -> argparse.Namespace:
+def parse(words: Sequence[str]) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(prog="scripts/bench kalec", description="Measure kalec beside Kale 2.3")
     parser.add_argument("--runs", type=int, default=5, help="measure everything so often (default 5)")
     parser.add_argument("--kale", type=Path, help=f"the Python of an environment with {KALE} (default: one is made)")
     parser.add_argument("--json", action="store_true", help="print one JSON array and no table")
     parser.add_argument("--check", action="store_true", help="exit 1 when a target is missed")
-    options = parser.parse_args()
+    options = parser.parse_args(words)
     if options.runs < 1:
         parser.error("--runs starts at 1")
     return options
@@ -169,7 +166,3 @@ def missed(rows: Sequence[Row]) -> list[str]:
         if row.kale and row.share is not None and row.kalec > row.share * row.kale:
             found.append(f"{row.what} took {row.kalec / row.kale:.3f} of Kale's CPU, and may take {row.share}")
     return found
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,11 +1,7 @@
-#!/usr/bin/env python3
-"""Measure how rokctl grows with a repository: its index and its list of versions, cold, warm and after another's push.
-
-    scripts/bench size [--chunks N]... [--versions N] [--objects N] [--json] [--check]
+"""How rokctl grows with a repository: its index and its list of versions, cold, warm and after another's push.
 
 The repositories are made up: their packs are empty files of the right size, their segments and manifests are real and
-encrypted. Each phase is a process of its own, so that its memory can be told. Everything is made in a temporary folder
-(TMPDIR says where). With --check the exit code is 1 when a target below is missed.
+encrypted. Each phase is a process of its own, so that its memory can be told.
 """
 
 import argparse
@@ -15,17 +11,14 @@ import resource
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 
-ROOT: Final = Path(__file__).resolve().parents[1]
-VENV: Final = ROOT / ".venv"
-MIB: Final = 1 << 20
+from benchmark.measure import MIB, ROOT, leave, require_space, say, workspace
 
 # The targets of --check, at the largest size.
 WARM_SECONDS: Final = 0.3
@@ -43,18 +36,15 @@ PASSPHRASE: Final = "not a secret"
 PHASES: Final = ("read", "cold", "warm", "other", "list", "relist")
 
 
-def main() -> int:
+def main(words: Sequence[str]) -> int:
     """Make the repositories, run the phases on each, print the table."""
-    options = parse()
+    options = parse(words)
     if options.phase is not None:
         print(json.dumps(run_phase(options)))
         return 0
-    folder = Path(tempfile.mkdtemp(prefix="rokctl-bench-"))
-    try:
+    with workspace() as folder:
         rows = [measure_index(folder / f"{chunks}", chunks) for chunks in sorted(options.chunks or SIZES)]
         versions = measure_versions(folder / "versions", options.versions, options.objects)
-    finally:
-        shutil.rmtree(folder)
     record = {"index": rows, "versions": versions}
     print(json.dumps(record) if options.json else table(rows, versions))
     failures = missed(rows[-1], versions) if options.check else []
@@ -63,7 +53,7 @@ def main() -> int:
     return 1 if failures else 0
 
 
-def parse() -> argparse.Namespace:
+def parse(words: Sequence[str]) -> argparse.Namespace:
     """The command line; what cannot be run is refused before anything is made."""
     parser = argparse.ArgumentParser(
         prog="scripts/bench size", description="Measure rokctl in repositories of any size"
@@ -77,29 +67,13 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--check", action="store_true", help="exit 1 when a target is missed")
     parser.add_argument("--phase", choices=PHASES, help=argparse.SUPPRESS)  # the process that is measured
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
-    options = parser.parse_args()
+    options = parser.parse_args(words)
     smallest = CHUNKS_IN_PACK * PACKS_IN_SEGMENT
     if any(chunks < 1 for chunks in options.chunks or ()) or not 1 <= options.objects <= options.versions:
         parser.error("--chunks and --objects start at 1, and there are not fewer --versions than --objects")
-    needed = 64 * MIB + 60 * (smallest + max(options.chunks or SIZES))
-    free = shutil.disk_usage(tempfile.gettempdir()).free
-    if options.phase is None and free < needed:
-        leave(
-            f"{tempfile.gettempdir()} has {free // MIB} MiB free and {needed // MIB} are needed: set TMPDIR to a folder "
-            "with more room"
-        )
+    if options.phase is None:
+        require_space(64 * MIB + 60 * (smallest + max(options.chunks or SIZES)))
     return options
-
-
-def leave(reason: str, code: int = 2) -> NoReturn:
-    """One sentence, and out."""
-    say(f"scripts/bench size: {reason}")
-    sys.exit(code)
-
-
-def say(text: str) -> None:
-    """Talk goes beside the result."""
-    print(text, file=sys.stderr, flush=True)
 
 
 def measure_index(folder: Path, chunks: int) -> dict[str, Any]:
@@ -156,7 +130,7 @@ def in_another_process(work: Callable[[], object]) -> None:
 
 def phase(name: str, folder: Path) -> dict[str, Any]:
     """What a fresh process reports."""
-    command = [sys.executable, __file__, "--phase", name, "--folder", str(folder)]
+    command = [sys.executable, str(ROOT / "scripts" / "bench"), "size", "--phase", name, "--folder", str(folder)]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
     if done.returncode != 0:
         leave(f"the phase {name!r} failed", code=1)
@@ -281,7 +255,7 @@ def run_phase(options: argparse.Namespace) -> dict[str, Any]:
         entries, took = timed(lambda: sum(facts.entries for facts in repository.index_facts()))
         return {**took, "entries": entries}
     (index, _), took = timed(repository.load_index)
-    report = {**took, "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}
+    report: dict[str, Any] = {**took, "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}
     if options.phase == "warm":
         report["listing"] = timed(lambda: sum(1 for _ in repository.store.list("pack/")))[1]
         report |= look_ups(index, (options.folder / "sample").read_bytes())
@@ -384,11 +358,3 @@ def missed(row: dict[str, Any], versions: dict[str, Any]) -> list[str]:
         ),
     )
     return [failure for is_met, failure in checks if not is_met]
-
-
-if __name__ == "__main__":
-    python = VENV / "bin" / "python"
-    if python.exists() and Path(sys.prefix) != VENV:
-        os.execv(python, [str(python), *sys.argv])
-    sys.path.insert(0, str(ROOT))
-    sys.exit(main())

@@ -1,0 +1,286 @@
+"""An image file, pushed, changed, pushed again, restored and checked, beside zstd and beside the machine's own limit.
+
+Each phase is a process of its own, through the real command line: start-up, key derivation and fsync are counted. What a
+phase reads has been read once before it, so that the processor is measured and not the disk.
+"""
+
+import argparse
+import json
+import multiprocessing
+import os
+import random
+import shutil
+import sys
+import sysconfig
+from array import array
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from itertools import accumulate
+from pathlib import Path
+from typing import Any, Final
+
+from benchmark.measure import (
+    CORES,
+    MIB,
+    ROOT,
+    Cost,
+    clean_environment,
+    data_extents,
+    leave,
+    median,
+    require_space,
+    run,
+    same_bytes,
+    say,
+    warm,
+    workspace,
+)
+
+BLOCK: Final = 4096
+
+# The targets of --check.
+PUSH_IN_ZSTD: Final = (
+    1.5  # the wall time of the first push, as a multiple of zstd's for the same data, without the holes
+)
+PEAK_MEMORY: Final = 256 * MIB
+
+FIRST_PUSH, SECOND_PUSH, RESTORE, CHECK = "first push", "second push", "restore", "check --read-data"
+ZSTD_FILE, ZSTD_DATA, LIMIT = "zstd of the file", "zstd of its data", "the machine's limit"
+
+IMAGE_SIZE: Final = 2048 * MIB
+IMAGE_DATA: Final = 800 * MIB
+STRETCH: Final = 16 * MIB  # of data, then of free space, in the image that is made
+SCATTERED_WRITES: Final = 256
+APPENDED: Final = 8 * MIB
+
+
+def main(words: Sequence[str]) -> int:
+    """Make what is missing, run the phases in turn, print the table."""
+    options = parse(words)
+    with workspace(keep=options.keep) as folder:
+        bench = Bench(folder, options.image or make_image(folder), options.level)
+        for number in range(options.runs):
+            say(f"run {number + 1} of {options.runs}")
+            bench.run()
+    rows = bench.medians()
+    print(json.dumps(record(options, rows)) if options.json else table(options, rows))
+    failures = missed(rows) if options.check else []
+    for failure in failures:
+        say(f"scripts/bench: {failure}")
+    return 1 if failures else 0
+
+
+def parse(words: Sequence[str]) -> argparse.Namespace:
+    """The command line; what cannot be run is refused before anything is made."""
+    parser = argparse.ArgumentParser(
+        prog="scripts/bench", description="Measure rokctl beside zstd and the machine's limit"
+    )
+    parser.add_argument(
+        "image", nargs="?", type=Path, help="the file to push (default: 2 GiB are made, 0.8 GiB of it data)"
+    )
+    parser.add_argument("--level", type=int, default=1, help="the zstd level of everything here (default 1)")
+    parser.add_argument(
+        "--runs", type=int, default=1, help="all phases in turn, so often; medians are shown (default 1)"
+    )
+    parser.add_argument("--keep", action="store_true", help="keep the temporary folder, and say where it is")
+    parser.add_argument("--json", action="store_true", help="print one JSON object and no table")
+    parser.add_argument("--check", action="store_true", help="exit 1 when a target is missed")
+    options = parser.parse_args(words)
+    if options.runs < 1 or not 1 <= options.level <= 19:
+        parser.error("--runs starts at 1, and --level goes from 1 to 19")
+    if options.image is not None and not options.image.is_file():
+        leave(f"{options.image} is no file that exists")
+    # A volume, two snapshots, the data alone, a repository, a restored file, zstd's output; and the image that is made.
+    require_space(64 * MIB + (7 * options.image.stat().st_blocks * 512 if options.image else 8 * IMAGE_DATA))
+    return options
+
+
+# The image
+
+
+def make_image(folder: Path) -> Path:
+    """The image for who has none. Another process makes it: the kernel counts our peak of memory to those that we measure."""
+    say(f"making an image of {IMAGE_SIZE // MIB} MiB, {IMAGE_DATA // MIB} of them data")
+    image = folder / "image"
+    maker = multiprocessing.get_context("fork").Process(target=write_image, args=(image,))
+    maker.start()
+    maker.join()
+    if maker.exitcode != 0:
+        leave("the image could not be made", code=1)
+    return image
+
+
+def write_image(image: Path) -> None:
+    """A sparse image laid out as filesystems do it: files on 4 KiB boundaries, their ends padded with zeros, holes between."""
+    written = end = 0
+    with image.open("wb") as file:
+        for body in file_bodies():
+            if end // STRETCH % 2:  # in free space: go on behind it
+                end = (end // STRETCH + 1) * STRETCH
+            file.seek(end)
+            file.write(body[: IMAGE_DATA - written])
+            written += len(body)
+            end += -(-len(body) // BLOCK) * BLOCK
+            if written >= IMAGE_DATA:
+                break
+        file.truncate(IMAGE_SIZE)
+
+
+def file_bodies() -> Iterator[bytes]:
+    """What a workspace holds: the installed Python libraries, then tables, numbers and noise, these the same each time."""
+    for path in sorted(Path(sysconfig.get_path("purelib")).rglob("*")):
+        if path.is_file():
+            yield path.read_bytes()
+    chosen = random.Random(2026)
+    while True:
+        walk = array("d", accumulate(chosen.gauss(0, 1) for _ in range(1 << 17)))
+        yield "".join(f"{row},{value:.3f},{value > 0}\n" for row, value in enumerate(walk)).encode()
+        yield walk.tobytes()
+        yield chosen.randbytes(4 * MIB)
+
+
+def change(volume: Path) -> None:
+    """A day's work on a mounted volume: small writes here and there in its data, and a new file in free space."""
+    chosen = random.Random(2026)  # the same change each time
+    with volume.open("r+b") as file:
+        extents = list(data_extents(file.fileno()))
+        for start, end in chosen.choices(extents, [end - start for start, end in extents], k=SCATTERED_WRITES):
+            os.pwrite(file.fileno(), chosen.randbytes(BLOCK), chosen.randrange(start, end) // BLOCK * BLOCK)
+        size = volume.stat().st_size
+        gaps = zip([0, *(end for _, end in extents)], [*(start for start, _ in extents), size], strict=True)
+        place = next((start for start, end in gaps if end - start >= APPENDED), max(0, size - APPENDED))
+        os.pwrite(file.fileno(), chosen.randbytes(min(APPENDED, size)), place)
+        os.fsync(file.fileno())
+
+
+# The phases
+
+
+class Bench:
+    """One image in a pool, with a snapshot before a change and one after it; and what each run of the phases cost."""
+
+    def __init__(self, folder: Path, image: Path, level: int) -> None:
+        self._folder, self._level = folder, level
+        self._environment = {
+            **clean_environment(),
+            "PYTHONPATH": str(ROOT),
+            "ROKCTL_STATE_DIR": str(folder / "state"),
+            "ROKCTL_REPOSITORY": str(folder / "repository"),
+            "ROKCTL_PASSWORD_FILE": str(folder / "passphrase"),
+        }
+        (folder / "passphrase").write_text("not a secret\n")
+        self._zstd = shutil.which("zstd")
+        if self._zstd is None:
+            say("zstd is not installed: its rows are left out (Debian package zstd)")
+        self._costs: dict[str, list[Cost]] = {}
+        say("making a volume and two snapshots of it")
+        self._rokctl("pool", "create", "bench", "--dir", str(folder / "pool"))
+        self._rokctl("volume", "import", "bench/volume", str(image))
+        self._snapshots = [self._snapshot("before")]
+        change(self._path("volume", "bench/volume"))
+        self._snapshots.append(self._snapshot("after"))
+        self._data = folder / "data"
+        copy_data(self._snapshots[0], self._data)
+
+    def _snapshot(self, name: str) -> Path:
+        self._rokctl("snapshot", "create", f"bench/volume@{name}")
+        return self._path("snapshot", f"bench/volume@{name}")
+
+    def _path(self, noun: str, name: str) -> Path:
+        return Path(json.loads(self._rokctl(noun, "show", name))["path"])
+
+    def run(self) -> None:
+        """All phases, on a repository of their own."""
+        before, after = self._snapshots
+        repository, restored, compressed = (self._folder / name for name in ("repository", "restored", "compressed"))
+        push = ("snapshot", "push", "--compression", str(self._level))
+        self._rokctl("repo", "init")
+        self._measure_rokctl(FIRST_PUSH, [before], *push, "bench/volume@before")
+        self._measure_rokctl(SECOND_PUSH, [after], *push, "bench/volume@after")
+        packs = sorted(repository.rglob("*"))
+        self._measure_rokctl(RESTORE, packs, "restore", "bench/volume", "--to-file", str(restored))
+        self._measure_rokctl(CHECK, packs, "repo", "check", "--read-data")
+        if not same_bytes(restored, after):
+            leave("the restored file differs from the snapshot", code=1)
+        if self._zstd is not None:
+            for phase, source in ((ZSTD_FILE, before), (ZSTD_DATA, self._data)):
+                command = [self._zstd, "-q", f"-{self._level}", f"-T{CORES}", str(source), "-o", str(compressed)]
+                self._measure(phase, [source], command)
+                compressed.unlink()
+        limit = [sys.executable, str(ROOT / "scripts" / "bench"), "limit", str(before), "--level", str(self._level)]
+        self._measure(LIMIT, [before], limit)
+        restored.unlink()
+        shutil.rmtree(repository)
+
+    def _rokctl(self, *words: str) -> str:
+        return run([sys.executable, "-m", "rokctl", "--json", *words], self._environment, self._folder)[0]
+
+    def _measure_rokctl(self, phase: str, reads: Sequence[Path], *words: str) -> None:
+        self._measure(phase, reads, [sys.executable, "-m", "rokctl", "--json", *words])
+
+    def _measure(self, phase: str, reads: Sequence[Path], command: Sequence[str]) -> None:
+        os.sync()  # nobody pays for what another wrote
+        for path in reads:
+            warm(path)
+        _, cost = run(command, self._environment, self._folder)
+        self._costs.setdefault(phase, []).append(cost)
+        say(f"  {phase}: {cost.wall:.2f} s")
+
+    def medians(self) -> Mapping[str, Cost]:
+        """Each phase, and the median of each of its figures."""
+        return {phase: median(costs) for phase, costs in self._costs.items()}
+
+
+def copy_data(source: Path, target: Path) -> None:
+    """The data of a sparse file, without the holes: a compressor that reads them too is easy to beat."""
+    with source.open("rb", buffering=0) as file, target.open("wb") as dense:
+        for start, end in data_extents(file.fileno()):
+            for position in range(start, end, MIB):
+                dense.write(os.pread(file.fileno(), min(MIB, end - position), position))
+
+
+# The answer
+
+
+def table(options: argparse.Namespace, rows: Mapping[str, Cost]) -> str:
+    """For people: seconds, and MiB."""
+    line = "{:20}{:>10}{:>10}{:>12}{:>12}{:>12}".format
+    lines = [f"zstd level {options.level}, {CORES} cores, medians of {options.runs}"]
+    lines += [line("", "wall s", "CPU s", "read MiB", "written MiB", "peak MiB")]
+    for phase, cost in rows.items():
+        sizes = (f"{size / MIB:.1f}" for size in (cost.read, cost.written, cost.peak))
+        lines.append(line(phase, f"{cost.wall:.2f}", f"{cost.cpu:.2f}", *sizes))
+    for name, ratio in ratios(rows).items():
+        lines.append(f"{name}: {ratio:.2f}")
+    return "\n".join(lines)
+
+
+def ratios(rows: Mapping[str, Cost]) -> dict[str, float]:
+    """The first push in the wall time of the others."""
+    wall = rows[FIRST_PUSH].wall
+    return {f"first push / {name}": wall / rows[name].wall for name in (ZSTD_FILE, ZSTD_DATA, LIMIT) if name in rows}
+
+
+def record(options: argparse.Namespace, rows: Mapping[str, Cost]) -> dict[str, Any]:
+    """For scripts: seconds, and bytes."""
+    return {
+        "image": str(options.image) if options.image else None,
+        "level": options.level,
+        "runs": options.runs,
+        "cores": CORES,
+        "phases": {phase: asdict(cost) for phase, cost in rows.items()},
+        "ratios": ratios(rows),
+    }
+
+
+def missed(rows: Mapping[str, Cost]) -> list[str]:
+    """The targets that were missed, each in a sentence."""
+    failures = []
+    if ZSTD_DATA not in rows:
+        failures.append("without zstd nothing can be compared with it")
+    elif rows[FIRST_PUSH].wall > PUSH_IN_ZSTD * rows[ZSTD_DATA].wall:
+        failures.append(f"the first push took more than {PUSH_IN_ZSTD} times as long as zstd takes for the same data")
+    for phase in (FIRST_PUSH, SECOND_PUSH, RESTORE, CHECK):
+        if rows[phase].peak > PEAK_MEMORY:
+            failures.append(f"{phase} took {rows[phase].peak // MIB} MiB of memory, more than {PEAK_MEMORY // MIB}")
+    return failures
