@@ -86,14 +86,14 @@ def workspace(*, keep: bool = False) -> Iterator[Path]:
             shutil.rmtree(folder)
 
 
-def require_space(needed: int) -> None:
-    """Leaves when the temporary folder has not so many bytes free."""
-    place = tempfile.gettempdir()
+def require_space(
+    needed: int, place: Path | None = None, remedy: str = "set TMPDIR to a folder with more room"
+) -> None:
+    """Leaves when a folder, else that for temporary files, has not so many bytes free; the remedy says what then helps."""
+    place = place or Path(tempfile.gettempdir())
     free = shutil.disk_usage(place).free
     if free < needed:
-        leave(
-            f"{place} has {free // MIB} MiB free and {needed // MIB} are needed: set TMPDIR to a folder with more room"
-        )
+        leave(f"{place} has {free // MIB} MiB free and {needed // MIB} are needed: {remedy}")
 
 
 def warm(path: Path) -> None:
