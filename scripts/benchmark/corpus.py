@@ -16,14 +16,14 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from pathlib import Path, PurePosixPath
 from typing import Final
 from uuid import UUID
 
 from benchmark import generated
 from benchmark.filesystem import Entry, change_ext4, make_ext4, make_xfs, require_programs, search_path
-from benchmark.measure import MIB, leave, require_space, say
+from benchmark.measure import MIB, in_another_process, leave, require_space, say
 
 SIZE: Final = 4096 * MIB
 NEEDED: Final = 11_500 * MIB  # the images 7.7 GiB, the wheels 0.5, what is unpacked meanwhile 2.9
@@ -52,7 +52,10 @@ class Corpus:
     first: Image
     day_later: Image
     second: Image
-    first_xfs: Image | None = None
+    first_xfs: Image | None  # none where one's own images are compared on
+
+
+IMAGES: Final = tuple(field.name for field in fields(Corpus))
 
 
 def main(words: Sequence[str]) -> int:
@@ -63,8 +66,8 @@ def main(words: Sequence[str]) -> int:
     )
     options = parser.parse_args(words)
     require_corpus(options.corpus)
-    made = corpus(options.corpus)
-    print(json.dumps({field.name: str(getattr(made, field.name).path) for field in fields(made)}, indent=2))
+    corpus(options.corpus)
+    print(*(image_path(options.corpus, name) for name in IMAGES), sep="\n")
     return 0
 
 
@@ -75,36 +78,41 @@ def default_folder() -> Path:
 
 def require_corpus(folder: Path) -> None:
     """Leaves when the corpus is neither there nor can be made here: a program or the space for it is missing."""
-    if read_stamp(folder) is None:
+    if read_corpus(folder) is None:
         require_programs()
         place = next(above for above in (folder.absolute(), *folder.absolute().parents) if above.is_dir())
-        require_space(NEEDED, place, f"--corpus FOLDER names a folder with more room than {folder}")
+        require_space(NEEDED, place, "--corpus FOLDER names another place")
 
 
 def corpus(folder: Path) -> Corpus:
     """The corpus in a folder, made when it is not there or was made by another recipe."""
-    found = read_stamp(folder)
+    found = read_corpus(folder)
     if found is None:
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / STAMP).unlink(missing_ok=True)
-        found = make(folder)
-        record = {"recipe": recipe(), "images": {name: image for name, image in asdict(found).items() if image}}
-        (folder / STAMP).write_text(json.dumps(record, default=str, indent=2) + "\n")
+        stamp = folder / STAMP
+        stamp.unlink(missing_ok=True)
+        in_another_process(lambda: make(folder), "the corpus could not be made")
+        record = {"recipe": recipe(), "digests": {name: digest(image_path(folder, name)) for name in IMAGES}}
+        stamp.write_text(json.dumps(record, indent=2) + "\n")
+        found = read_corpus(folder)
+        assert found is not None
     return found
 
 
-def read_stamp(folder: Path) -> Corpus | None:
+def read_corpus(folder: Path) -> Corpus | None:
     """What stands in the folder, if this recipe made it."""
     try:
         record = json.loads((folder / STAMP).read_text())
     except FileNotFoundError:
         return None
-    images = {
-        name: Image(folder / Path(image["path"]).name, image["digest"]) for name, image in record["images"].items()
-    }
-    if record["recipe"] != recipe() or not all(image.path.exists() for image in images.values()):
+    if record["recipe"] != recipe() or not all(image_path(folder, name).exists() for name in IMAGES):
         return None
-    return Corpus(**images)
+    return Corpus(*(Image(image_path(folder, name), record["digests"][name]) for name in IMAGES))
+
+
+def image_path(folder: Path, name: str) -> Path:
+    """Where an image is kept."""
+    return folder / f"{name}.image"
 
 
 def recipe() -> str:
@@ -128,7 +136,7 @@ def recipe() -> str:
 # Making it
 
 
-def make(folder: Path) -> Corpus:
+def make(folder: Path) -> None:
     """All four images."""
     making = folder / "making"
     shutil.rmtree(making, ignore_errors=True)
@@ -136,7 +144,7 @@ def make(folder: Path) -> Corpus:
     say("unpacking packages and generating files")
     packages = {group: [unpack(wheel, making) for wheel in paths] for group, paths in wheels.items()}
     made = {owner: generate(owner, making) for owner in ("shared", "first", "day_later", "second")}
-    paths = {field.name: folder / f"{field.name}.image" for field in fields(Corpus)}
+    paths = {name: image_path(folder, name) for name in IMAGES}
     first = [*joined([*packages["base"], *packages["first"]]), *made["shared"], *made["first"]]
     say("writing the images")
     make_ext4(paths["first"], SIZE, UUID(int=1), first)
@@ -148,7 +156,6 @@ def make(folder: Path) -> Corpus:
     second = [*made["second"], *joined(other[:half]), *made["shared"], *joined(other[half:])]
     make_ext4(paths["second"], SIZE, UUID(int=2), second)
     shutil.rmtree(making)
-    return Corpus(**{name: Image(path, digest(path)) for name, path in paths.items()})
 
 
 def make_day_later(first: Path, target: Path, made: dict[str, list[Entry]], installed: Sequence[Entry]) -> None:
