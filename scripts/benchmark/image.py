@@ -207,7 +207,15 @@ class Bench:
                 command = [self._zstd, "-q", f"-{self._level}", f"-T{CORES}", str(source), "-o", str(compressed)]
                 self._measure(phase, [source], command)
                 compressed.unlink()
-        limit = [sys.executable, str(ROOT / "scripts" / "bench"), "limit", str(before), "--level", str(self._level)]
+        limit = [
+            sys.executable,
+            str(ROOT / "scripts" / "bench"),
+            "limit",
+            "push",
+            str(before),
+            "--level",
+            str(self._level),
+        ]
         self._measure(LIMIT, [before], limit)
         restored.unlink()
         shutil.rmtree(repository)
