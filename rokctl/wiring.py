@@ -7,7 +7,7 @@ functions that need it, because most commands do not, and the start-up is part o
 import os
 import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
@@ -127,8 +127,6 @@ class Session:
 
     @contextmanager
     def _store_at(self, url: str, *, create: bool = False, limit_upload: int | None = None) -> "Iterator[Store]":
-        from engine.repo.descriptor import DESCRIPTOR_KEY
-        from engine.store.base import NoSuchBlob
         from engine.store.retry import Retrying
         from engine.store.url import open_store
 
@@ -139,9 +137,7 @@ class Session:
                 from engine.store.throttle import Throttled
 
                 store = Throttled(store, upload=upload, download=None)
-            with suppress(NoSuchBlob):
-                Retrying(store, clock, self.world.entropy, FIRST_CONTACT).stat(DESCRIPTOR_KEY)
-            yield Retrying(store, clock, self.world.entropy)
+            yield Retrying(store, clock, self.world.entropy, first_contact=FIRST_CONTACT)
         finally:
             store.close()
 

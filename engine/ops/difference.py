@@ -19,9 +19,15 @@ class RegionTask:
     discard: Sequence[Extent]
 
 
+def regions_of(reader: Reader, member: Member) -> Iterator[tuple[int, bytes]]:
+    """All regions of a member, their numbers and references, whose maps have been read ahead."""
+    regions = enumerate(reader.all_regions(member.root, member.size))
+    return reader.ahead(regions, lambda region: (region[1],))
+
+
 def fresh_tasks(reader: Reader, member: Member) -> Iterator[RegionTask]:
     """For a target that reads as zeros."""
-    for number, reference in enumerate(reader.all_regions(member.root, member.size)):
+    for number, reference in regions_of(reader, member):
         if reference != ZEROS:
             entries = reader.region(reference, number, member.size)
             yield RegionTask(number, [entry for entry in entries if not entry.is_hole], ())
@@ -29,7 +35,7 @@ def fresh_tasks(reader: Reader, member: Member) -> Iterator[RegionTask]:
 
 def overwrite_tasks(reader: Reader, member: Member, target_size: int) -> Iterator[RegionTask]:
     """For a target of which nothing is known."""
-    for number, reference in enumerate(reader.all_regions(member.root, member.size)):
+    for number, reference in regions_of(reader, member):
         entries = reader.region(reference, number, member.size)
         holes = [extent_of(number, entry, target_size) for entry in entries if entry.is_hole]
         yield RegionTask(number, [entry for entry in entries if not entry.is_hole], holes)
@@ -48,27 +54,41 @@ def difference_tasks(
     reader: Reader, member: Member, base: Member, touched: Iterable[Extent], target_size: int
 ) -> Iterator[RegionTask]:
     """For a target that holds `base`, but for what was `touched` since: blocks, as a normal sequence."""
-    wanted = reader.all_regions(member.root, member.size)
+    differing = _differing(reader, member, base, touched)
+    for region in reader.ahead(differing, lambda region: (region.before, region.wanted)):
+        number, size = region.number, member.size
+        if region.before != ZEROS:
+            old = reader.region(region.before, number, base.size)
+        else:
+            old = hole_region(region_blocks(size, number))
+        new = reader.region(region.wanted, number, size)
+        yield _difference(number, new, old, region.touched, target_size)
+    yield from _discard_beyond(member.size, target_size)
+
+
+@dataclass(frozen=True, slots=True)
+class _Differing:
+    """A region that may hold something else than is wanted: the references of its map, and what was touched in it."""
+
+    number: int
+    before: bytes
+    wanted: bytes
+    touched: Sequence[Extent]
+
+
+def _differing(reader: Reader, member: Member, base: Member, touched: Iterable[Extent]) -> Iterator[_Differing]:
     present = reader.all_regions(base.root, base.size)
     local = by_region(touched)
     changed_region, changed = next(local, (None, []))
-    for number, reference in enumerate(wanted):
+    for number, wanted in enumerate(reader.all_regions(member.root, member.size)):
         before = next(present, ZEROS)
         here: list[Extent] = []
         if changed_region == number:
             here = changed
             changed_region, changed = next(local, (None, []))
         same_length = region_blocks(member.size, number) == _blocks_then(base.size, number)
-        if reference == before and not here and (same_length or reference == ZEROS):
-            continue
-        old = (
-            reader.region(before, number, base.size)
-            if before != ZEROS
-            else hole_region(region_blocks(member.size, number))
-        )
-        new = reader.region(reference, number, member.size)
-        yield _difference(number, new, old, here, target_size)
-    yield from _discard_beyond(member.size, target_size)
+        if wanted != before or here or not (same_length or wanted == ZEROS):
+            yield _Differing(number, before, wanted, here)
 
 
 def _blocks_then(size: int, region: int) -> int:

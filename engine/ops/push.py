@@ -66,9 +66,11 @@ def push(
     """
     _refuse_ambiguous(snapshots)
     _refuse_too_large(snapshots)
-    hurt = hurt_versions(repository)
+    hurt, known = repository.both(
+        lambda: hurt_versions(repository), lambda: repository.versions(destination.bucket, destination.name)
+    )
     # A version that lost something is no base, since the holes would be inherited; and its snapshots are worth sending again.
-    versions = [v for v in repository.versions(destination.bucket, destination.name) if v.version not in hurt]
+    versions = [version for version in known if version.version not in hurt]
     there = None if options.full else _already_pushed(versions, snapshots)
     if there is not None and _stands(repository, there):
         return _report(there, read=0, stored=0, new_chunks=0, seconds=0.0, outcome=Outcome.ALREADY_THERE)

@@ -18,7 +18,7 @@ from engine.device.base import Outcome, Pool, Target, Volume
 from engine.errors import NotFound, Refused, RokError
 from engine.extent import Extent, align, normalise, total
 from engine.ops.around import ForgivingReader
-from engine.ops.difference import RegionTask, difference_tasks, extent_of, fresh_tasks, overwrite_tasks
+from engine.ops.difference import RegionTask, difference_tasks, extent_of, fresh_tasks, overwrite_tasks, regions_of
 from engine.progress import Progress
 from engine.repo.manifest import Manifest, Member
 from engine.repo.map import BLOCK, REGION, ZEROS, Entry, region_blocks
@@ -148,13 +148,14 @@ def _begin(repository: Repository, member: Member, options: RestoreOptions) -> t
 
 def _require_all_chunks(reader: Reader, member: Member) -> None:
     """Look up every chunk before the first write: a volume is not half overwritten for a version that cannot be had."""
-    for number, reference in enumerate(reader.all_regions(member.root, member.size)):
-        for entry in reader.region(reference, number, member.size) if reference != ZEROS else ():
-            if not entry.is_hole and not reader.has(entry.chunk):
-                start = number * REGION + entry.start * BLOCK
-                raise Missing(
-                    f"chunk {entry.chunk.hex()}, bytes {start} to {start + entry.blocks * BLOCK} of {member.name}, is in no pack"
-                )
+    for number, reference in regions_of(reader, member):
+        if reference == ZEROS:
+            continue
+        for entry in reader.lacking(reader.region(reference, number, member.size)):
+            start = number * REGION + entry.start * BLOCK
+            raise Missing(
+                f"chunk {entry.chunk.hex()}, bytes {start} to {start + entry.blocks * BLOCK} of {member.name}, is in no pack"
+            )
 
 
 def _in_place_tasks(
@@ -275,7 +276,7 @@ def restore_to_stream(
     zeros = memoryview(bytes(_STREAM_STEP))
     progress.begin("restoring", member.size)
     try:
-        for number, reference in enumerate(reader.all_regions(member.root, member.size)):
+        for number, reference in regions_of(reader, member):
             length = min(REGION, member.size - number * REGION)
             if reference == ZEROS:
                 for at in range(0, length, _STREAM_STEP):

@@ -95,7 +95,8 @@ def verify(
         for member in manifest.members:
             maps, numbers = _readable_regions(reader, member)
             crew = [_Verifier(reader, member, progress) for _ in range(max(1, workers))]
-            employ(crew, numbers, inline=workers == 0)
+            regions = reader.ahead(numbers, lambda region: (region[1],))
+            employ(crew, regions, inline=workers == 0)
             lost = normalise([*maps, *(extent for worker in crew for extent in worker.lost)])
             chunks += sum(worker.chunks for worker in crew)
             verified += sum(worker.verified for worker in crew)

@@ -210,8 +210,9 @@ class _Walk:
             return
         if self._is_hidden(page):
             self._note(manifest, member, page, extent)
-        for offset, reference in enumerate(regions):
-            if reference != ZEROS and reference not in self._sound:
+        unseen = (region for region in enumerate(regions) if region[1] != ZEROS and region[1] not in self._sound)
+        for offset, reference in self._reader.ahead(unseen, lambda region: (region[1],)):
+            if reference not in self._sound:  # seen meanwhile, at another place
                 self._region(manifest, member, number * (PAGE // REGION) + offset, reference)
 
     def _region(self, manifest: Manifest, member: Member, number: int, reference: bytes) -> None:

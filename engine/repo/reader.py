@@ -5,11 +5,14 @@ the index says, the index is read anew.
 """
 
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from typing import Final, TypeVar
 
+import numpy as np
 from blake3 import blake3
 
 from engine.chunk.codec import Codec
@@ -36,7 +39,9 @@ from engine.store.base import Buffer, NoSuchBlob, Store
 from engine.units import MIB
 
 MAP_CACHE: Final = 32 * MIB
+AHEAD: Final = 32  # regions whose maps are read together: the largest that there are fill less than half of the cache
 
+Item = TypeVar("Item")
 Found = TypeVar("Found")
 Part = TypeVar("Part")
 
@@ -73,8 +78,9 @@ class Reader:
         self._chunk_key = keyring.subkey("chunk id")
         self._map_key = keyring.subkey("map id")
         self._ciphers: dict[PackName, Cipher] = {}
-        self._maps: dict[bytes, bytes] = {}
+        self._maps: dict[bytes, bytes] = {}  # the newest, as far as the cache goes
         self._maps_size = 0
+        self._keeping = threading.Lock()
 
     def pages(self, root: bytes, size: int) -> list[bytes]:
         """The references of the pages of a volume of `size` bytes."""
@@ -98,6 +104,31 @@ class Reader:
         for number, page in enumerate(self.pages(root, size)):
             yield from self.regions(page, number, size)
 
+    def ahead(self, items: Iterable[Item], references: Callable[[Item], Iterable[bytes]]) -> Iterator[Item]:
+        """The same items, each when the maps that it needs have been read: many at a time, since stores answer slowly.
+
+        What cannot be read is met again when it is asked for.
+        """
+        remaining = iter(items)
+        while batch := list(islice(remaining, AHEAD)):
+            self._recall({reference for item in batch for reference in references(item)} - {ZEROS})
+            yield from batch
+
+    def _recall(self, references: Collection[bytes]) -> None:
+        missing = [reference for reference in references if reference not in self._maps]
+        found = zip(missing, self._index.locations(missing), strict=True)
+        places = sorted((place.pack, place.offset, place.length, reference) for reference, place in found if place)
+        for span in spans(places, lambda place: place[:3]):
+            (pack, start, _, _), (_, last, last_length, _) = span[0], span[-1]
+            try:
+                sealed = memoryview(self._store.get_range(pack.key, start, last + last_length - start))
+            except NoSuchBlob:
+                continue
+            for _, offset, length, reference in span:
+                with suppress(Damaged):
+                    encoded = self._opened_map(pack, reference, sealed[offset - start : offset - start + length])
+                    self._keep(reference, encoded)
+
     def has_map(self, reference: bytes) -> bool:
         """Can the map be read from some pack? Asks the packs, each time."""
         try:
@@ -117,28 +148,42 @@ class Reader:
 
     def encoded_map(self, reference: bytes, what: str = "a map") -> bytes:
         """A map as it is stored. Raises Missing, naming it as `what`."""
-        if reference not in self._maps:
+        encoded = self._maps.get(reference)
+        if encoded is None:
             encoded = self._persist(lambda index: self._find_map(index, reference, what))
-            if self._maps_size + len(encoded) <= MAP_CACHE:
-                self._maps_size += len(encoded)
-                self._maps[reference] = encoded
-            return encoded
-        return self._maps[reference]
+            self._keep(reference, encoded)
+        return encoded
+
+    def _keep(self, reference: bytes, encoded: bytes) -> None:
+        with self._keeping:
+            self._maps_size += len(encoded) - len(self._maps.pop(reference, b""))
+            self._maps[reference] = encoded
+            while self._maps_size > MAP_CACHE:
+                self._maps_size -= len(self._maps.pop(next(iter(self._maps))))
 
     def _find_map(self, index: Index, reference: bytes, what: str) -> bytes:
         kind, problem = Missing, f"{what} is in no pack of the repository"
         for location in index.find_all(reference):
             try:
                 sealed = self._store.get_range(location.pack.key, location.offset, location.length)
-                encoded = self._cipher(location.pack).open(reference[:NONCE], sealed)
+                return self._opened_map(location.pack, reference, sealed)
             except (NoSuchBlob, Damaged) as error:
                 problem = f"{what} cannot be read from pack {location.pack}: {error.message}"
                 kind = _Gone if isinstance(error, NoSuchBlob) else kind
-                continue
-            if blake3(encoded, key=self._map_key).digest(length=REFERENCE) == reference:
-                return bytes(encoded)
-            problem = f"{what} in pack {location.pack} is not what its id says"
         raise kind(problem, hint="`rokctl repo check --read-data` shows what is hurt")
+
+    def _opened_map(self, pack: PackName, reference: bytes, sealed: Buffer) -> bytes:
+        encoded = self._cipher(pack).open(reference[:NONCE], sealed)
+        if blake3(encoded, key=self._map_key).digest(length=REFERENCE) != reference:
+            raise Damaged("it is not what its id says")
+        return bytes(encoded)
+
+    def lacking(self, entries: Iterable[Entry]) -> Iterator[Entry]:
+        """Those of the entries that are chunks, and in no pack. Their content is not looked at."""
+        chunks = [entry for entry in entries if not entry.is_hole]
+        held = self._index.find_many(b"".join(entry.chunk for entry in chunks)).packs >= 0
+        for at in np.flatnonzero(~held).tolist():
+            yield chunks[at]
 
     def has(self, chunk: bytes) -> bool:
         """Does some pack hold the chunk? Its content is not looked at."""

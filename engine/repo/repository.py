@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from engine.clock import Clock
-from engine.errors import Damaged, NotFound, Refused
+from engine.errors import Damaged, NotFound, Refused, RokError
 from engine.repo.cache import CacheFolder, Mask
 from engine.repo.condemnation import given_up, read_condemnations, survey_condemnations
 from engine.repo.descriptor import (
@@ -50,6 +50,7 @@ _BATCH_LIMIT: Final = 4 * MIB
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+Other = TypeVar("Other")
 
 
 @dataclass(frozen=True, slots=True)
@@ -448,6 +449,19 @@ class Repository:
             return [call(item) for item in listed]
         with ThreadPoolExecutor(threads) as pool:
             return list(pool.map(call, listed))
+
+    def both(self, one: Callable[[], Result], other: Callable[[], Other]) -> tuple[Result, Other]:
+        """Two calls at once that do not wait for each other. The first error, in this order, is raised when both have ended."""
+        if self.connections < 2:
+            return one(), other()
+        with ThreadPoolExecutor(1) as pool:
+            beside = pool.submit(one)
+            try:
+                answer = other()
+            except RokError:
+                beside.result()
+                raise
+            return beside.result(), answer
 
 
 def _too_large(blob: Blob) -> Damaged:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeVar
 
 from blake3 import blake3
 
@@ -32,6 +32,9 @@ from engine.repo.segment import PackFacts, facts_of, segments_of
 from engine.repo.upload import Uploads
 from engine.store.base import BlobExists, Buffer, NoSuchBlob, Store, Unknown
 from engine.units import MIB
+
+Result = TypeVar("Result")
+Other = TypeVar("Other")
 
 LEASE_SECONDS: Final = 30 * 60
 PACK_TARGET: Final = 16 * MIB
@@ -101,6 +104,10 @@ class Grounds(Protocol):
         """A committed version. Raises NotFound."""
         ...
 
+    def both(self, one: Callable[[], Result], other: Callable[[], Other]) -> tuple[Result, Other]:
+        """Two calls at once that do not wait for each other."""
+        ...
+
     def load_index(self) -> tuple[Index, list[PackFacts]]:
         """The index as rule I4 has it, and the facts that no segment states yet."""
         ...
@@ -148,24 +155,30 @@ class Session:
         self._is_open = False
 
     def _open(self) -> None:
-        store = self._grounds.store
         begun = self._grounds.clock.monotonic()
         self._is_open = True  # from here on it may exist, even if the next call never answers
+        record = self._write_record()
+        self.opened, _ = self._grounds.both(lambda: self._time_of(record), self._look)
+        self._refreshed = begun
+        self._uploads = Uploads(self._send, threads=self._threads, buffers=self._buffers, size=self._pack_size)
+
+    def _time_of(self, record: str) -> datetime:
         try:
-            self.opened = store.stat(self._write_record()).modified
+            return self._grounds.store.stat(record).modified
         except NoSuchBlob:
             raise Failed(
                 f"the session of version {self.version} was given up for dead before it began",
                 hint="run the push again",
             ) from None
-        self._refreshed = begun
+
+    def _look(self) -> None:
+        """What is there, in the order of rule I4, after our record stands."""
         if self._purpose.base is not None:
             # Forgotten meanwhile, or damaged: then there is no base, and every chunk is looked up.
             with suppress(NotFound, Damaged):
                 self.base = self._grounds.manifest(self._purpose.base)  # seen committed after our record stands: I7
         self.index, self._facts = self._grounds.load_index()
-        self._reader = Reader(store, self._grounds.keyring, self.index)
-        self._uploads = Uploads(self._send, threads=self._threads, buffers=self._buffers, size=self._pack_size)
+        self._reader = Reader(self._grounds.store, self._grounds.keyring, self.index)
 
     def _write_record(self) -> str:
         """Say that this session lives, by a record under a name of its own; the record's key."""

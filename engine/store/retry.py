@@ -29,19 +29,27 @@ class Patience:
 class Retrying:
     """Passes everything on to `store`, and repeats what raised Unreachable until it runs out of patience.
 
-    It has no patience left when a pause is cut short, as the clock does when the program is to end.
+    Until the store has answered once, its patience is that for the first contact, if one is given: who waits at a terminal
+    is to learn soon that a store cannot be reached. It has none left when a pause is cut short, as the clock does when the
+    program is to end.
 
     A write that was sent twice may arrive twice, the second time late. Replacing one key by different bodies in quick
     succession is therefore not safe on a store that loses answers; creating is.
     """
 
     def __init__(
-        self, store: Store, clock: Clock, entropy: Callable[[int], bytes], patience: Patience = Patience()
+        self,
+        store: Store,
+        clock: Clock,
+        entropy: Callable[[int], bytes],
+        patience: Patience = Patience(),
+        first_contact: Patience | None = None,
     ) -> None:
         self._store = store
         self._clock = clock
         self._entropy = entropy
-        self._patience = patience
+        self._patience = first_contact or patience
+        self._later_patience = patience
 
     @property
     def url(self) -> str:
@@ -115,10 +123,16 @@ class Retrying:
         pauses = self._pauses()
         while True:
             try:
-                return call()
+                answer = call()
             except Unreachable:
                 if not next(pauses, False):
                     raise
+                continue
+            except RokError:
+                self._patience = self._later_patience
+                raise
+            self._patience = self._later_patience
+            return answer
 
     def _resumed(self, prefix: str) -> Iterator[Blob]:
         last = ""
@@ -129,6 +143,7 @@ class Retrying:
                     if blob.key > last:
                         yield blob
                         last = blob.key
+                        self._patience = self._later_patience
                         pauses = self._pauses()  # it advances: a long listing may break off any number of times
                 return
             except Unreachable:

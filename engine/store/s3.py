@@ -5,6 +5,7 @@ Import this module only when such a store is opened: botocore takes longer to lo
 
 import base64
 import hashlib
+import io
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
@@ -25,13 +26,17 @@ from botocore.exceptions import (
     UnauthorizedSSOTokenError,
 )
 from botocore.exceptions import ConnectionError as NoConnectionError
+from botocore.utils import determine_content_length
 
 from engine.errors import Failed, NotFound, OutOfSpace, Refused, RokError, Unreachable
 from engine.store.base import Blob, BlobExists, Buffer, NoSuchBlob, check_key, check_prefix, is_key
-from engine.units import KIB
+from engine.units import KIB, MIB
 
 # Amazon bills a smaller blob of its cheaper classes as one of this size, so those stay in the default class.
 STORAGE_CLASS_FROM: Final = 128 * KIB
+# Larger bodies wait for the server's word to go on, a round trip more, so that its refusal comes before a body that it
+# does not read to the end, which would look like a broken connection.
+EXPECT_FROM: Final = MIB
 
 _CREDENTIAL_ERRORS: Final = (
     NoCredentialsError,
@@ -98,7 +103,45 @@ def open_s3(
         )
     except (BotoCoreError, ValueError) as error:
         raise Refused(f"cannot open {url}: {error}", hint="check the profile, the region and the endpoint") from error
+    client.meta.events.register_last("before-call.s3", _send_small_bodies_at_once)
     return S3Store(client, bucket, prefix, url=url, storage_class=storage_class, page_size=page_size)
+
+
+class _Body(io.RawIOBase):
+    """A body to send, which stays where it is: a copy would take the memory of a pack for each upload."""
+
+    def __init__(self, body: Buffer) -> None:
+        self._view = memoryview(body).cast("B")
+        self._position = 0
+
+    def __len__(self) -> int:
+        return len(self._view)
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def readinto(self, target: Any) -> int:
+        part = self._view[self._position : self._position + len(target)]
+        target[: len(part)] = part
+        self._position += len(part)
+        return len(part)
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: len(self._view)}[whence]
+        self._position = start + offset
+        return self._position
+
+    def tell(self) -> int:
+        return self._position
+
+
+def _send_small_bodies_at_once(params: Any, **_: object) -> None:
+    length = determine_content_length(params["body"])
+    if length is not None and length < EXPECT_FROM:
+        params["headers"].pop("Expect", None)
 
 
 class S3Store:
@@ -190,9 +233,9 @@ class S3Store:
 
     def _put(self, doing: str, key: str, body: Buffer, **condition: str) -> None:
         name = self._name(key)
-        sent = bytes(body) if isinstance(body, memoryview) else body  # botocore takes no memoryview
+        sent = body if isinstance(body, bytes) else _Body(body)
         # Of all checksums this is the one that every server verifies. It saves the SHA-256 of the body over HTTPS.
-        digest = hashlib.md5(sent, usedforsecurity=False).digest()
+        digest = hashlib.md5(body, usedforsecurity=False).digest()
         if self._storage_class and len(sent) >= STORAGE_CLASS_FROM:
             condition["StorageClass"] = self._storage_class
         with self._errors(doing, key):

@@ -45,7 +45,8 @@ PUSH_IN_ZSTD: Final = (
 PEAK_MEMORY: Final = 256 * MIB
 
 FIRST_PUSH, SECOND_PUSH, RESTORE, CHECK = "first push", "second push", "restore", "check --read-data"
-ZSTD_FILE, ZSTD_DATA, LIMIT = "zstd of the file", "zstd of its data", "the machine's limit"
+ZSTD_FILE, ZSTD_DATA = "zstd of the file", "zstd of its data"
+LIMIT, RESTORE_LIMIT = "the machine's limit", "the limit of a restore"
 
 IMAGE_SIZE: Final = 2048 * MIB
 IMAGE_DATA: Final = 800 * MIB
@@ -202,23 +203,26 @@ class Bench:
         self._measure_rokctl(CHECK, packs, "repo", "check", "--read-data")
         if not same_bytes(restored, after):
             leave("the restored file differs from the snapshot", code=1)
+        restored.unlink()
         if self._zstd is not None:
             for phase, source in ((ZSTD_FILE, before), (ZSTD_DATA, self._data)):
                 command = [self._zstd, "-q", f"-{self._level}", f"-T{CORES}", str(source), "-o", str(compressed)]
                 self._measure(phase, [source], command)
                 compressed.unlink()
-        limit = [
-            sys.executable,
-            str(ROOT / "scripts" / "bench"),
-            "limit",
-            "push",
-            str(before),
-            "--level",
-            str(self._level),
-        ]
-        self._measure(LIMIT, [before], limit)
-        restored.unlink()
+        self._measure_limits(before, restored)
         shutil.rmtree(repository)
+
+    def _measure_limits(self, source: Path, restored: Path) -> None:
+        limit = [sys.executable, str(ROOT / "scripts" / "bench"), "limit"]
+        level = ["--level", str(self._level)]
+        sealed = self._folder / "sealed"
+        self._measure(LIMIT, [source], [*limit, "push", str(source), *level])
+        run([*limit, "seal", str(source), str(sealed), *level], self._environment, self._folder)
+        self._measure(RESTORE_LIMIT, [sealed], [*limit, "restore", str(sealed), str(restored)])
+        if not same_bytes(restored, source):
+            leave("what the limit of a restore wrote differs from the snapshot", code=1)
+        for path in (restored, *self._folder.glob("sealed*")):
+            path.unlink()
 
     def _rokctl(self, *words: str) -> str:
         return run([sys.executable, "-m", "rokctl", "--json", *words], self._environment, self._folder)[0]
@@ -264,9 +268,9 @@ def table(options: argparse.Namespace, rows: Mapping[str, Cost]) -> str:
 
 
 def ratios(rows: Mapping[str, Cost]) -> dict[str, float]:
-    """The first push in the wall time of the others."""
-    wall = rows[FIRST_PUSH].wall
-    return {f"first push / {name}": wall / rows[name].wall for name in (ZSTD_FILE, ZSTD_DATA, LIMIT) if name in rows}
+    """The first push, and the restore, in the wall time of the others."""
+    pairs = [(FIRST_PUSH, name) for name in (ZSTD_FILE, ZSTD_DATA, LIMIT)] + [(RESTORE, RESTORE_LIMIT)]
+    return {f"{one} / {name}": rows[one].wall / rows[name].wall for one, name in pairs if name in rows}
 
 
 def record(options: argparse.Namespace, rows: Mapping[str, Cost]) -> dict[str, Any]:

@@ -1,5 +1,7 @@
 """Retrying: what is repeated, for how long, and what becomes of a create without an answer."""
 
+import contextlib
+
 import pytest
 
 from engine.errors import Failed, OutOfSpace, Refused, Unreachable
@@ -209,3 +211,25 @@ def test_a_create_whose_blob_was_removed_before_it_could_be_read_back_is_unknown
     with pytest.raises(Unknown) as caught:
         Retrying(Faulty(memory, plan), clock, no_jitter).create("versions/1", b"mine")
     assert isinstance(caught.value.__cause__, NoSuchBlob)
+
+
+@pytest.mark.parametrize("answer", ["old", "none"])
+def test_until_the_store_has_answered_its_patience_is_that_of_the_first_contact(memory, clock, answer):
+    memory.put("old", b"1")
+    away = [True]
+    faulty = Faulty(memory, lambda call: LOST_REQUEST if away[0] else None)
+    store = Retrying(faulty, clock, no_jitter, Patience(attempts=5), first_contact=Patience(attempts=2))
+    for _ in range(2):
+        with pytest.raises(Unreachable):
+            store.get("old")
+    assert len(faulty.calls) == 2 + 2
+
+    away[0] = False
+    with contextlib.suppress(NoSuchBlob):  # which is an answer, too
+        store.get(answer)
+    away[0] = True
+
+    before = len(faulty.calls)
+    with pytest.raises(Unreachable):
+        store.get("old")
+    assert len(faulty.calls) - before == 5

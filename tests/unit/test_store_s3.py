@@ -8,6 +8,7 @@ from io import BytesIO
 
 import boto3
 import pytest
+from botocore.awsrequest import AWSResponse
 from botocore.exceptions import (
     ConnectionClosedError,
     EndpointConnectionError,
@@ -19,10 +20,11 @@ from botocore.exceptions import (
 )
 from botocore.response import StreamingBody
 from botocore.stub import ANY, Stubber
+from urllib3 import HTTPResponse
 
 from engine.errors import Failed, NotFound, OutOfSpace, Refused, RokError, Unreachable
 from engine.store.base import BlobExists, NoSuchBlob
-from engine.store.s3 import STORAGE_CLASS_FROM, S3Store
+from engine.store.s3 import EXPECT_FROM, STORAGE_CLASS_FROM, S3Store, open_s3
 from engine.store.url import open_store
 from tests.manual_clock import ManualClock
 
@@ -159,8 +161,29 @@ def test_a_body_is_sent_with_its_digest(store, server):
     sent = {"Bucket": "bucket", "Key": "pre/fix/a", "Body": b"body", "ContentMD5": digest(b"body")}
     server.add_response("put_object", {}, sent)
     server.add_response("put_object", {}, sent | {"IfNoneMatch": "*"})
-    store.put("a", memoryview(b"body"))
+    store.put("a", b"body")
     store.create("a", b"body")
+
+
+@pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
+@pytest.mark.parametrize("length", [0, 1, EXPECT_FROM - 1, EXPECT_FROM])
+def test_a_body_arrives_whole_and_waits_for_the_servers_word_only_if_it_is_large(monkeypatch, kind, length):
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", KEY_ID)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "sesame")
+    body, sent = os.urandom(length), []
+
+    def answer(request, **_):
+        content = request.body if isinstance(request.body, bytes | bytearray) else request.body.read()
+        sent.append((bytes(content), request.headers.get("Expect"), request.headers["Content-Length"]))
+        return AWSResponse(request.url, 200, {}, HTTPResponse(BytesIO(), preload_content=False))
+
+    store = open_s3("bucket", "", url="s3://bucket", endpoint="http://127.0.0.1:1")
+    store._client.meta.events.register("before-send.s3", answer)
+    store.put("a", kind(body))
+    store.close()
+    [(content, expect, announced)] = sent
+    assert (content == body, int(announced)) == (True, length)
+    assert (expect is not None) == (length >= EXPECT_FROM)
 
 
 def test_only_large_blobs_go_to_the_storage_class(client, server):
