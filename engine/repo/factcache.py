@@ -1,6 +1,7 @@
 """The index segments that a node has read, as tables (see `cache` and `table`)."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import compress, repeat
 from typing import Final
 
 import numpy as np
@@ -47,27 +48,36 @@ def believable(parts: Iterable[Part[Table]], sizes: Mapping[str, int]) -> tuple[
 
     That is what agrees with the sizes of the packs that are there, by name, and with every other statement.
     """
-    found: list[tuple[Table, list[bool]]] = []
+    found = [_standing(part, sizes) for part in parts]
+    names = [list(compress(table.packs, rows.tolist())) for table, rows in found]
+    believed = set[str]().union(*names)
+    if len(believed) == sum(map(len, names)):
+        return found, believed
+    disputed = _settle(found)
+    return found, believed - disputed
+
+
+def _standing(part: Part[Table], sizes: Mapping[str, int]) -> tuple[Table, Mask]:
+    """The packs that are there, in the size that is stated."""
+    listed = np.fromiter(map(sizes.get, part.layer.packs, repeat(-1)), np.int64, len(part.layer.packs))
+    return part.layer, part.layer.rows_by(part.chosen) & (listed == part.layer.sizes)
+
+
+def _settle(found: Iterable[tuple[Table, Mask]]) -> set[str]:
+    """Let one statement about a pack count where several do, and none where they differ; the packs in dispute."""
     believed: dict[str, bytes] = {}
     disputed: set[str] = set()
-    for part in parts:
-        table, rows = part.layer, part.layer.rows_by(part.chosen).tolist()
-        found.append((table, rows))
-        for row, (name, size, said) in enumerate(zip(table.packs, table.sizes, table.said, strict=True)):
-            if not rows[row]:
-                continue
-            if sizes.get(name) != size:
+    for table, rows in found:
+        names, said = table.packs, table.said
+        for row in np.flatnonzero(rows).tolist():
+            name = names[row]
+            if name in believed:
                 rows[row] = False
-            elif name not in believed:
-                believed[name] = said
-            else:
-                rows[row] = False  # it is stated twice, and one of the two suffices
-                if believed[name] != said:
-                    disputed.add(name)
-    if disputed:
-        for table, rows in found:
-            rows[:] = [counts and name not in disputed for counts, name in zip(rows, table.packs, strict=True)]
-    return [(table, np.array(rows, np.bool_)) for table, rows in found], believed.keys() - disputed
+            if believed.setdefault(name, said[row]) != said[row]:
+                disputed.add(name)
+    for table, rows in found if disputed else ():
+        rows &= np.fromiter((name not in disputed for name in table.packs), np.bool_, len(rows))
+    return disputed
 
 
 def _batches(

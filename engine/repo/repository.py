@@ -47,6 +47,7 @@ from engine.units import MIB
 
 CONNECTIONS: Final = 8
 _BATCH_LIMIT: Final = 4 * MIB
+_PACK_PREFIX: Final = len("pack/")
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -326,11 +327,9 @@ class Repository:
         parts = self._facts.parts(list(segments), lambda names: self._read_segments([segments[name] for name in names]))
         names = {str(pack) for pack in left_out}
         # By name and not by PackName, which takes ten times as long to make: there may be many thousands.
-        sizes = {
-            name: blob.size
-            for blob in self.store.list("pack/")
-            if (name := blob.key.removeprefix("pack/")) not in names
-        }
+        sizes = {blob.key[_PACK_PREFIX:]: blob.size for blob in self.store.list("pack/")}
+        for name in names & sizes.keys():
+            del sizes[name]
         stated, believed = believable(parts, sizes)
         others = [
             (pack, size)

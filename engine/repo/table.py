@@ -105,9 +105,9 @@ class Table:
         return names
 
     @property
-    def sizes(self) -> list[int]:
+    def sizes(self) -> Words:
         """Of the packs, in bytes."""
-        sizes: list[int] = self._rows["size"].tolist()
+        sizes: Words = self._rows["size"]
         return sizes
 
     @property
