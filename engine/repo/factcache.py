@@ -1,13 +1,11 @@
 """The index segments that a node has read, as tables (see `cache` and `table`)."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import compress, repeat
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final
 
-import numpy as np
-
-from engine.repo.cache import CacheFolder, Fill, Layers, Mask, Part
+from engine.repo.cache import CacheFolder, Fill, Layers, Part
 from engine.repo.segment import PackFacts
+from engine.repo.stated import Stated, statement_of
 from engine.repo.table import Table, fold_tables, open_table, write_table
 
 _BATCH: Final = 1 << 20  # entries sorted at once: some 100 MiB
@@ -27,11 +25,42 @@ class FactCache:
             lambda file, parts: fold_tables(file, repository, parts),
         )
 
-    def parts(self, segments: Sequence[str], read: Read) -> list[Part[Table]]:
-        """What the segments of these names state, each in one part alone.
+    def stated(self, segments: Sequence[str], read: Read) -> Stated:
+        """What the segments of these names state.
 
         `read` gives what is stated by those not known yet; None for a damaged one, which is tried again the next time.
         """
+        return Stated(self._parts(segments, read))
+
+    def verified(self, segments: Sequence[str], read: Read) -> Stated:
+        """The same, each read now and held against what is kept of it, which is thrown away where it says something else.
+
+        Segments that are gone by then state nothing. Memory: as many facts as `read` gives at a time.
+        """
+        fresh, damaged, wrong = set[str](), set[str](), set[str]()
+
+        def noting(names: Sequence[str]) -> Iterator[tuple[str, Sequence[PackFacts] | None]]:
+            for name, facts in read(names):
+                if facts is None:
+                    damaged.add(name)
+                else:
+                    fresh.add(name)
+                yield name, facts
+
+        kept = Stated(self._parts(segments, noting)).segments
+        for name, facts in read([name for name in segments if name in kept and name not in fresh]):
+            if facts is not None:
+                fresh.add(name)
+            else:
+                damaged.add(name)
+            if facts is None or [statement_of(one) for one in facts] != kept[name]:
+                wrong.add(name)
+        if wrong:
+            self._layers.forget(wrong)
+        return Stated(self._parts([name for name in segments if name in fresh], read), damaged)
+
+    def _parts(self, segments: Sequence[str], read: Read) -> list[Part[Table]]:
+        """Each segment in one part alone."""
         return self._layers.parts(segments, lambda missing: self._fills(read(missing)))
 
     def forget(self, segment: str) -> None:
@@ -41,43 +70,6 @@ class FactCache:
     def _fills(self, segments: Iterable[tuple[str, Sequence[PackFacts] | None]]) -> Iterator[Fill]:
         for batch in _batches(segments):
             yield lambda file, batch=batch: write_table(file, self._repository, batch)  # type: ignore[misc] # mypy#15459
-
-
-def believable(parts: Iterable[Part[Table]], sizes: Mapping[str, int]) -> tuple[list[tuple[Table, Mask]], set[str]]:
-    """As of facts (`segment.believable`): which packs of the tables count, and the names of these packs.
-
-    That is what agrees with the sizes of the packs that are there, by name, and with every other statement.
-    """
-    found = [_standing(part, sizes) for part in parts]
-    names = [list(compress(table.packs, rows.tolist())) for table, rows in found]
-    believed = set[str]().union(*names)
-    if len(believed) == sum(map(len, names)):
-        return found, believed
-    disputed = _settle(found)
-    return found, believed - disputed
-
-
-def _standing(part: Part[Table], sizes: Mapping[str, int]) -> tuple[Table, Mask]:
-    """The packs that are there, in the size that is stated."""
-    listed = np.fromiter(map(sizes.get, part.layer.packs, repeat(-1)), np.int64, len(part.layer.packs))
-    return part.layer, part.layer.rows_by(part.chosen) & (listed == part.layer.sizes)
-
-
-def _settle(found: Iterable[tuple[Table, Mask]]) -> set[str]:
-    """Let one statement about a pack count where several do, and none where they differ; the packs in dispute."""
-    believed: dict[str, bytes] = {}
-    disputed: set[str] = set()
-    for table, rows in found:
-        names, said = table.packs, table.said
-        for row in np.flatnonzero(rows).tolist():
-            name = names[row]
-            if name in believed:
-                rows[row] = False
-            if believed.setdefault(name, said[row]) != said[row]:
-                disputed.add(name)
-    for table, rows in found if disputed else ():
-        rows &= np.fromiter((name not in disputed for name in table.packs), np.bool_, len(rows))
-    return disputed
 
 
 def _batches(
