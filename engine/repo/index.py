@@ -128,6 +128,11 @@ class Index:
         high, low = halves(prefix)
         return [location for shard in self._shards for location in shard.find_all(high, low)]
 
+    def holders(self, prefixes: bytes) -> set[PackName]:
+        """Every pack that holds any of the chunks of joined prefixes."""
+        highs, lows = all_halves(prefixes)
+        return {shard.pack(row) for shard in self._shards for row in shard.holders(highs, lows)}
+
     def find_many(self, prefixes: bytes) -> Places:
         """Where the chunks of joined prefixes are: much faster than one by one, from some dozens on."""
         highs, lows = all_halves(prefixes)
@@ -225,6 +230,14 @@ class _Shard:
             at[pending] = self.table.keys.next_many(at[pending])
             pending = pending[at[pending] >= 0]
         return at
+
+    def holders(self, highs: Longs, lows: Longs) -> set[int]:
+        found, at = set[int](), self.table.keys.find_many(highs, lows)
+        while len(at := at[at >= 0]):
+            rows = np.unique(self.table.rows_of(at))
+            found.update(rows[self.counts[rows]].tolist())
+            at = self.table.keys.next_many(at)
+        return found
 
     def pack(self, row: int) -> PackName:
         name = self._names.get(row)

@@ -65,6 +65,7 @@ _TYPES: Final[tuple[np.dtype[Any], ...]] = (
     _ROW,
 )
 _RELEASE_EVERY: Final = 16  # ranges
+_ROWS_AT_ONCE: Final = 1 << 12
 _PLAIN: Final = RAW_BIT - 1
 _NO_REPOSITORY: Final = bytes(16).hex()
 
@@ -137,6 +138,29 @@ class Table:
     def counts(self) -> Positions:
         """How many entries each pack has."""
         return np.diff(self.firsts, append=np.uint32(len(self._starts))).astype(np.int64) - 1
+
+    @property
+    def slots(self) -> int:
+        """Records are numbered below this; one number after the last record of each pack is of none."""
+        return len(self._starts)
+
+    def records(self, start: int, end: int) -> Words:
+        """The records of the entries from one position to another."""
+        return self._records[start:end]
+
+    def record_bytes(self, chosen: Mask | None = None) -> Positions:
+        """Of each pack, how many bytes its records take: all of them, or the chosen ones."""
+        counts = self.counts
+        if chosen is None:
+            ends: Positions = (self._starts[self.firsts + counts] & np.uint32(_PLAIN)).astype(np.int64)
+            return ends - HEADER
+        sums = []
+        for row in range(0, len(counts), _ROWS_AT_ONCE):
+            firsts = self.firsts[row : row + _ROWS_AT_ONCE].astype(np.int64)
+            start, end = int(firsts[0]), int(firsts[-1] + counts[row : row + _ROWS_AT_ONCE][-1])
+            lengths = np.diff(self._starts[start : end + 1] & np.uint32(_PLAIN), append=np.uint32(0))
+            sums.append(np.add.reduceat(np.where(chosen[start : end + 1], lengths, 0), firsts - start, dtype=np.int64))
+        return np.concatenate([*sums, np.empty(0, np.int64)])
 
     def weigh(self, chosen: Mask) -> int:
         """How many entries the chosen segments state."""
