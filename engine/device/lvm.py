@@ -22,13 +22,13 @@ from engine.device.base import (
     Source,
     Target,
     Volume,
-    check_name,
     check_size,
 )
 from engine.device.dm import Control, control, is_available
 from engine.device.lvmreport import LogicalVolume, change, logical_volumes
 from engine.device.lvmtags import Tag, choose_name, name_room, parse_tags, tag
 from engine.device.lvmview import PoolView, VolumeRow, view
+from engine.device.naming import check_name
 from engine.device.node import THIS_NODE, Node, Work
 from engine.device.probe import is_held, probe
 from engine.device.thin import parse_thin_status
