@@ -22,10 +22,10 @@ _ANNOTATIONS: Final = {
     ParameterType.LIST: "list",
     ParameterType.DICT: "dict",
 }
-# \r would become \n in a source file, and no YAML reader lets other controls through.
 PLACEHOLDER: Final = "{{$"
-_NOT_AS_IT_IS: Final = re.compile(
-    r"[^\t\n\x20-\x7e\xa1-\u1fff\u2030-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]"
+# What no reader of the text would see as it is: controls (\r would become \n), spaces of other kinds, marks of direction.
+_UNSEEN: Final = re.compile(
+    r"[\x00-\x08\x0b-\x1f\x7f-\xa0\xad\u2000-\u200f\u2028-\u202f\u205f-\u206f\ud800-\udfff\ufeff\ufff9-\uffff]"
 )
 
 
@@ -50,7 +50,7 @@ def python_literal(text: str) -> str:
 
     It never holds the characters that begin a placeholder of KFP, which would be replaced in it.
     """
-    as_it_is = "\n" in text and PLACEHOLDER not in text and not _NOT_AS_IT_IS.search(text)
+    as_it_is = "\n" in text and PLACEHOLDER not in text and not _UNSEEN.search(text)
     for quotes in ("'''", '"""'):
         if as_it_is and quotes not in text and text[-1] not in (quotes[0], "\\"):
             return f"{'r' if chr(92) in text else ''}{quotes}{text}{quotes}"
