@@ -26,6 +26,7 @@ from benchmark.measure import (
     require_space,
     run,
     say,
+    settle,
     total,
     warm,
     workspace,
@@ -216,7 +217,8 @@ class Comparison:
         self._keep(phase, LIMIT, self._timed([limit(*words)], self._environment, reads)[1], 0)
 
     def _timed(self, commands: Commands, environment: Mapping[str, str], reads: Iterable[Path]) -> tuple[str, Cost]:
-        os.sync()  # nobody pays for what another wrote
+        for path in files(self._folder):
+            settle(path)  # nobody pays for what another wrote
         for path in reads:
             warm(path)
         outputs, costs = zip(*(run(command, environment, self._folder) for command in commands), strict=True)

@@ -124,6 +124,15 @@ def require_space(
         leave(f"{place} has {free // MIB} MiB free and {needed // MIB} are needed: {remedy}")
 
 
+def settle(path: Path) -> None:
+    """Bring a file to the disk. Others' files may stay where they are: on a busy machine, syncing those takes minutes."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def warm(path: Path) -> None:
     """Read a file's data once, so that it is in the page cache."""
     if path.is_file():

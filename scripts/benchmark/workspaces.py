@@ -3,14 +3,19 @@
 Real Python packages of the package index, pinned by their hashes (`packages/`), and generated files (`generated.py`), 4 GiB
 each with 1.8 to 2 GB in it: a workspace; the same after a day's work, which changed 6 % of it; another one with much the same
 packages in another order, other packages and files, and one folder that both share; and the first one on XFS.
+
+The order is that of a copy (cp, tar, mke2fs -d) of folders on ext4: the names of each folder by their hashes, which every
+file system seeds anew.
 """
 
+import hashlib
 import random
 import shutil
 import subprocess
 import sys
 import zipfile
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import Final
 from uuid import UUID
@@ -33,18 +38,15 @@ def make_workspaces(images: Mapping[str, Path], wheels_folder: Path, making: Pat
     shutil.rmtree(making, ignore_errors=True)
     wheels = download(wheels_folder)
     say("unpacking packages and generating files")
-    packages = {group: [unpack(wheel, making) for wheel in paths] for group, paths in wheels.items()}
+    packages = {group: [entry for path in paths for entry in unpack(path, making)] for group, paths in wheels.items()}
     made = {owner: generate(owner, making) for owner in ("shared", "first", "day_later", "second")}
-    first = [*joined([*packages["base"], *packages["first"]]), *made["shared"], *made["first"]]
+    first = as_copied("first", [*packages["base"], *packages["first"], *made["shared"], *made["first"]])
+    second = as_copied("second", [*packages["base"], *packages["second"], *made["shared"], *made["second"]])
     say("writing the images")
     make_ext4(images["first"], SIZE, UUID(int=1), first)
-    make_xfs(images["first_xfs"], SIZE, UUID(int=1), first)
-    make_day_later(images["first"], images["day_later"], made, joined(packages["day"]))
-    other = [*packages["base"], *packages["second"]]
-    random.Random(2).shuffle(other)  # another order, the same each time
-    half = len(other) // 2
-    second = [*made["second"], *joined(other[:half]), *made["shared"], *joined(other[half:])]
+    make_day_later(images["first"], images["day_later"], made, as_copied("first", packages["day"]))
     make_ext4(images["second"], SIZE, UUID(int=2), second)
+    make_xfs(images["first_xfs"], SIZE, UUID(int=1), first)
     shutil.rmtree(making)
 
 
@@ -55,6 +57,19 @@ def make_day_later(first: Path, target: Path, made: dict[str, list[Entry]], inst
     photos = [entry.path for entry in made["first"] if entry.path.suffix == ".jpg"]
     deleted = random.Random(3).sample(photos, DELETED_PHOTOS)
     change_ext4(target, [*deleted, *(entry.path for entry in rewritten)], [*installed, *rewritten])
+
+
+def as_copied(seed: str, entries: Sequence[Entry]) -> list[Entry]:
+    """The entries in the order in which they are copied from a file system of this seed; a file that several packages bring is
+    there once.
+    """
+
+    @cache
+    def hashed(name: str) -> bytes:
+        return hashlib.sha256(f"{seed} {name}".encode()).digest()
+
+    once = {entry.path: entry for entry in entries}.values()
+    return sorted(once, key=lambda entry: [hashed(name) for name in entry.path.parts])
 
 
 def download(folder: Path) -> dict[str, list[Path]]:
@@ -109,8 +124,3 @@ def generate(owner: str, making: Path) -> list[Entry]:
     for source in sources:
         source.chmod(0o644)
     return [Entry(target / source.relative_to(place), source) for source in sources]
-
-
-def joined(packages: Sequence[Sequence[Entry]]) -> list[Entry]:
-    """The entries of all packages; a file that several of them bring is there once."""
-    return list({entry.path: entry for package in packages for entry in package}.values())
