@@ -19,6 +19,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any, Final
 
+from benchmark.limit import list_of
 from benchmark.measure import (
     CORES,
     MIB,
@@ -214,14 +215,15 @@ class Bench:
 
     def _measure_limits(self, source: Path, restored: Path) -> None:
         limit = [sys.executable, str(ROOT / "scripts" / "bench"), "limit", "--level", str(self._level)]
-        packed = self._folder / "packed"
-        self._measure(LIMIT, [source], [*limit, str(source)])
-        run([*limit, str(source), "--pack", str(packed)], self._environment, self._folder)
-        self._measure(RESTORE_LIMIT, [packed], [*limit, "--unpack", str(packed), str(restored)])
+        sealed = self._folder / "sealed"
+        self._measure(LIMIT, [source], [*limit, "push", str(source)])
+        run([*limit, "seal", str(source), str(sealed)], self._environment, self._folder)
+        self._measure(RESTORE_LIMIT, [sealed], [*limit, "restore", str(sealed), str(restored)])
         if not same_bytes(restored, source):
             leave("what the limit of a restore wrote differs from the snapshot", code=1)
         restored.unlink()
-        packed.unlink()
+        sealed.unlink()
+        list_of(sealed).unlink()
 
     def _rokctl(self, *words: str) -> str:
         return run([sys.executable, "-m", "rokctl", "--json", *words], self._environment, self._folder)[0]

@@ -1,88 +1,71 @@
-"""The machine's own limit: what no program that does the work of a push or a restore with these libraries can be faster than.
+"""The machine's own limits: what a push, or a restore, cannot do without, on all cores, and nothing else.
 
-limit IMAGE                   a push: read, hash, compress and encrypt all that is not zero, on all cores; keep nothing
-limit IMAGE --pack FILE       the same, and keep it, one step after the other
-limit --unpack FILE TARGET    a restore: read, decrypt, decompress, hash and write it, and sync, on all cores
+    push IMAGE             read all that is not zero, hash it, compress it, encrypt it; keep nothing
+    seal IMAGE SEALED      the same, kept in a file: what the limit of a restore reads; not for measuring
+    restore SEALED FILE    read, decrypt, decompress, hash, and write to a new sparse file
+
+What they take is what no program that does these things with these libraries can be faster than.
 """
 
 import argparse
-import json
 import os
 import threading
+from array import array
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeVar
 
-from benchmark.measure import CORES, MIB, data_extents, leave
+from benchmark.measure import CORES, MIB, data_extents
 
 STEP: Final = 4 * MIB
 PIECE: Final = 128 * 1024  # of the size of chunks
-TAG: Final = 16
+PIECES: Final = STEP // PIECE
+FIELDS: Final = (
+    4  # of a piece in the list: its place in the image, its length, its place in the sealed file, its length there
+)
 KEY: Final = bytes(32)
 NONCE: Final = bytes(12)
-
-Item = TypeVar("Item")
-Place = tuple[int, int, int, list[int]]  # of a step: where in the file, where in the image, how long; its sealed pieces
+Step = TypeVar("Step")
 
 
 def main(words: Sequence[str]) -> int:
-    """One file, once."""
-    parser = argparse.ArgumentParser(
-        prog="scripts/bench limit", description="What a push or a restore must do; no more"
-    )
-    parser.add_argument("image", type=Path, help="the file to push, or to write with --unpack")
+    """One of the three, once."""
+    parser = argparse.ArgumentParser(prog="scripts/bench limit", description="What push and restore cannot do without")
+    parser.add_argument("work", choices=("push", "seal", "restore"))
+    parser.add_argument("source", type=Path)
+    parser.add_argument("target", type=Path, nargs="?")
     parser.add_argument("--level", type=int, default=1, help="the zstd level (default 1)")
-    where = parser.add_mutually_exclusive_group()
-    where.add_argument("--pack", type=Path, metavar="FILE", help="keep what a restore is measured with")
-    where.add_argument("--unpack", type=Path, metavar="FILE", help="write the image from what --pack kept")
     options = parser.parse_args(words)
-    source = options.unpack or options.image
-    if not source.is_file():
-        leave(f"{source} is no file that exists")
-    if options.unpack:
-        unpack(options.unpack, options.image)
-    elif options.pack:
-        pack(options.image, options.pack, options.level)
+    if (options.target is None) != (options.work == "push"):
+        parser.error("push keeps nothing; seal and restore write to a file")
+    if options.work == "push":
+        push(options.source, options.level, lambda place, length, sealed: None)
+    elif options.work == "seal":
+        seal(options.source, options.level, options.target)
     else:
-        push(options.image, options.level, lambda step: None)
+        restore(options.source, options.target)
     return 0
 
 
-@dataclass(slots=True)
-class Step:
-    """A stretch of the image that one thread takes at a time: where its pieces are, and how long each is when sealed."""
-
-    position: int
-    length: int
-    sealed: bytearray
-    lengths: list[int]
-
-
-def push(image: Path, level: int, keep: Callable[[Step], None]) -> None:
-    """Each thread takes the next step of the file until there is none."""
+def push(image: Path, level: int, keep: Callable[[int, int, memoryview], None]) -> None:
+    """Seal every piece that is not zero, and hand it to `keep` with its place and length in the image."""
     from blake3 import blake3
     from cryptography.hazmat.primitives.ciphers.aead import AESGCM
     from zstandard import ZstdCompressor
 
     def work(starts: Iterator[tuple[int, int]]) -> None:
-        buffer, sealed = memoryview(bytearray(STEP)), bytearray(2 * STEP)
+        buffer, sealed = memoryview(bytearray(STEP)), memoryview(bytearray(2 * PIECE))
         compressor, cipher, zeros = ZstdCompressor(level=level), AESGCM(KEY), bytes(PIECE)
         for position, length in starts:
             os.preadv(file.fileno(), [buffer[:length]], position)
-            end, lengths = 0, []
             for at in range(0, length, PIECE):
                 body = buffer[at : min(at + PIECE, length)]
-                if body == zeros[: len(body)]:
-                    lengths.append(0)
-                    continue
-                blake3(body, key=KEY).digest()
-                frame = compressor.compress(body)
-                lengths.append(len(frame) + TAG)
-                cipher.encrypt_into(NONCE, frame, None, memoryview(sealed)[end : end + lengths[-1]])
-                end += lengths[-1]
-            keep(Step(position, length, sealed, lengths))
+                if body != zeros[: len(body)]:
+                    blake3(body, key=KEY).digest()
+                    frame = compressor.compress(body)
+                    cipher.encrypt_into(NONCE, frame, None, sealed[: len(frame) + 16])
+                    keep(position + at, len(body), sealed[: len(frame) + 16])
 
     with image.open("rb", buffering=0) as file:
         steps = [
@@ -90,64 +73,58 @@ def push(image: Path, level: int, keep: Callable[[Step], None]) -> None:
             for start, end in data_extents(file.fileno())
             for position in range(start, end, STEP)
         ]
-        on_all_cores(work, iter(steps))
+        use_all_cores(work, steps)
 
 
-def pack(image: Path, packed: Path, level: int) -> None:
-    """Keep the sealed pieces in a file, and where each is in a last line of it."""
-    places: list[Place] = []
-    writing = threading.Lock()
+def seal(image: Path, level: int, target: Path) -> None:
+    """Keep what a push seals: the size of the image and the list of the pieces in a file beside the target."""
+    pieces, lock = array("Q", [image.stat().st_size]), threading.Lock()
+    with target.open("wb") as file:
 
-    with packed.open("wb") as file:
-
-        def keep(step: Step) -> None:
-            with writing:
-                places.append((file.tell(), step.position, step.length, step.lengths))
-                file.write(memoryview(step.sealed)[: sum(step.lengths)])
+        def keep(place: int, length: int, sealed: memoryview) -> None:
+            with lock:
+                pieces.extend((place, length, file.tell(), len(sealed)))
+                file.write(sealed)
 
         push(image, level, keep)
-        table = json.dumps([image.stat().st_size, places]).encode()
-        file.write(table)
-        file.write(len(table).to_bytes(8, "little"))
+    list_of(target).write_bytes(pieces.tobytes())
 
 
-def unpack(packed: Path, image: Path) -> None:
-    """Each thread takes the next step of what was kept; the image is sparse."""
+def restore(sealed: Path, target: Path) -> None:
+    """Write every piece to its place in a new sparse file."""
     from blake3 import blake3
     from cryptography.hazmat.primitives.ciphers.aead import AESGCM
     from zstandard import ZstdDecompressor
 
-    def work(places: Iterator[Place]) -> None:
-        sealed, frame = memoryview(bytearray(2 * STEP)), memoryview(bytearray(2 * PIECE))
+    size, *fields = array("Q", list_of(sealed).read_bytes())
+    pieces = list(zip(*(fields[field::FIELDS] for field in range(FIELDS)), strict=True))
+
+    def work(steps: Iterator[list[tuple[int, ...]]]) -> None:
+        buffer, opened = memoryview(bytearray(2 * STEP)), memoryview(bytearray(2 * PIECE))
         decompressor, cipher = ZstdDecompressor(), AESGCM(KEY)
-        for offset, position, length, lengths in places:
-            os.preadv(source.fileno(), [sealed[: sum(lengths)]], offset)
-            start = 0
-            for at, size in zip(range(0, length, PIECE), lengths, strict=True):
-                if size:
-                    cipher.decrypt_into(NONCE, sealed[start : start + size], None, frame[: size - TAG])
-                    body = decompressor.decompress(frame[: size - TAG], max_output_size=PIECE)
-                    blake3(body, key=KEY).digest()
-                    os.pwrite(target.fileno(), body, position + at)
-                    start += size
+        for step in steps:
+            start = step[0][2]
+            os.preadv(source.fileno(), [buffer[: step[-1][2] + step[-1][3] - start]], start)
+            for place, length, at, stored in step:
+                frame = opened[: stored - 16]
+                cipher.decrypt_into(NONCE, buffer[at - start : at - start + stored], None, frame)
+                body = decompressor.decompress(frame, max_output_size=length)
+                blake3(body, key=KEY).digest()
+                os.pwrite(file.fileno(), body, place)
 
-    with packed.open("rb", buffering=0) as source, image.open("xb", buffering=0) as target:
-        size, places = read_table(source.fileno())
-        target.truncate(size)
-        on_all_cores(work, iter(places))
-        os.fsync(target.fileno())
+    with sealed.open("rb", buffering=0) as source, target.open("wb", buffering=0) as file:
+        file.truncate(size)
+        use_all_cores(work, [pieces[at : at + PIECES] for at in range(0, len(pieces), PIECES)])
 
 
-def read_table(packed: int) -> tuple[int, list[Place]]:
-    """The size of the image, and its steps."""
-    end = os.fstat(packed).st_size - 8
-    length = int.from_bytes(os.pread(packed, 8, end), "little")
-    size, places = json.loads(os.pread(packed, length, end - length))
-    return size, places
+def list_of(sealed: Path) -> Path:
+    """Where the list of its pieces is."""
+    return sealed.with_name(f"{sealed.name}.pieces")
 
 
-def on_all_cores(work: Callable[[Iterator[Item]], None], steps: Iterator[Item]) -> None:
-    """Several threads share the steps: a list's iterator serves them all, each step goes to whoever asks next."""
+def use_all_cores(work: Callable[[Iterator[Step]], None], steps: Sequence[Step]) -> None:
+    """Each thread takes the next step until there is none: a list's iterator serves all of them."""
+    shared = iter(steps)
     with ThreadPoolExecutor(CORES) as threads:
-        for done in [threads.submit(work, steps) for _ in range(CORES)]:
+        for done in [threads.submit(work, shared) for _ in range(CORES)]:
             done.result()

@@ -8,15 +8,21 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass
 from pathlib import Path
-from typing import Final, NoReturn
+from typing import TYPE_CHECKING, Final, NoReturn, TypeVar
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 CORES: Final = os.cpu_count() or 1
 MIB: Final = 1 << 20
+
+
+Figures = TypeVar("Figures", bound="DataclassInstance")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +57,31 @@ def run(command: Sequence[str], environment: Mapping[str, str], folder: Path) ->
         return output.read(), Cost(wall, cpu, int(moved["rchar"]), int(moved["wchar"]), usage.ru_maxrss * 1024)
 
 
-def median(costs: Sequence[Cost]) -> Cost:
+def in_another_process(work: Callable[[], object], failure: str) -> None:
+    """Run in a child, and leave when it fails. The kernel counts our own peak of memory to the programs that we start."""
+    child = os.fork()
+    if child == 0:
+        try:
+            work()
+        except SystemExit as error:
+            os._exit(int(error.code or 0))
+        except BaseException as error:  # whatever it is, the child must end here, and say so
+            say(f"{type(error).__name__}: {error}")
+            os._exit(1)
+        os._exit(0)
+    if os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) != 0:
+        leave(failure, code=1)
+
+
+def median(costs: Sequence[Figures]) -> Figures:
     """The median of each figure."""
-    return Cost(*(statistics.median(column) for column in zip(*map(astuple, costs), strict=True)))
+    return type(costs[0])(*(statistics.median(column) for column in zip(*map(astuple, costs), strict=True)))
+
+
+def total(costs: Sequence[Cost]) -> Cost:
+    """What programs took that ran one after the other."""
+    wall, cpu, read, written, peak = zip(*map(astuple, costs), strict=True)
+    return Cost(sum(wall), sum(cpu), sum(read), sum(written), max(peak))
 
 
 def clean_environment() -> dict[str, str]:
@@ -86,14 +114,14 @@ def workspace(*, keep: bool = False) -> Iterator[Path]:
             shutil.rmtree(folder)
 
 
-def require_space(needed: int) -> None:
-    """Leaves when the temporary folder has not so many bytes free."""
-    place = tempfile.gettempdir()
+def require_space(
+    needed: int, place: Path | None = None, remedy: str = "set TMPDIR to a folder with more room"
+) -> None:
+    """Leaves when a folder, else that for temporary files, has not so many bytes free; the remedy says what then helps."""
+    place = place or Path(tempfile.gettempdir())
     free = shutil.disk_usage(place).free
     if free < needed:
-        leave(
-            f"{place} has {free // MIB} MiB free and {needed // MIB} are needed: set TMPDIR to a folder with more room"
-        )
+        leave(f"{place} has {free // MIB} MiB free and {needed // MIB} are needed: {remedy}")
 
 
 def warm(path: Path) -> None:

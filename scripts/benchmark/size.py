@@ -18,7 +18,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
-from benchmark.measure import MIB, ROOT, leave, require_space, say, workspace
+from benchmark.measure import MIB, ROOT, in_another_process, leave, require_space, say, workspace
 
 # The targets of --check, at the largest size.
 WARM_SECONDS: Final = 0.3
@@ -33,6 +33,7 @@ PACK_SIZE: Final = 16 * MIB
 SAMPLE: Final = 200_000  # prefixes that are looked up
 BATCH: Final = 256
 PASSPHRASE: Final = "not a secret"
+NOT_MADE: Final = "the repository could not be made"
 PHASES: Final = ("read", "cold", "warm", "other", "list", "relist")
 
 
@@ -81,12 +82,12 @@ def measure_index(folder: Path, chunks: int) -> dict[str, Any]:
     say(f"making a repository of {chunks} chunks")
     segments = -(-chunks // (CHUNKS_IN_PACK * PACKS_IN_SEGMENT))
     # Another process makes it: the kernel counts our peak of memory to those that we start.
-    in_another_process(lambda: make_index(folder, chunks))
+    in_another_process(lambda: make_index(folder, chunks), NOT_MADE)
     row: dict[str, Any] = {"chunks": chunks, "packs": -(-chunks // CHUNKS_IN_PACK), "segments": segments}
     row["read"] = phase("read", folder)
     row["cold"] = phase("cold", folder)
     row["warm"] = phase("warm", folder)
-    in_another_process(lambda: add_segments(folder, segments, CHUNKS_IN_PACK * PACKS_IN_SEGMENT))
+    in_another_process(lambda: add_segments(folder, segments, CHUNKS_IN_PACK * PACKS_IN_SEGMENT), NOT_MADE)
     row["other"] = phase("other", folder)
     row["cache_bytes"] = sum(path.stat().st_size for path in (folder / "state").rglob("*") if path.is_file())
     shutil.rmtree(folder)
@@ -96,7 +97,7 @@ def measure_index(folder: Path, chunks: int) -> dict[str, Any]:
 def measure_versions(folder: Path, versions: int, objects: int) -> dict[str, Any]:
     """All phases of the versions of one object among many."""
     say(f"making {versions} versions of {objects} objects")
-    in_another_process(lambda: make_versions(folder, versions, objects))
+    in_another_process(lambda: make_versions(folder, versions, objects), NOT_MADE)
     row = {"versions": versions, "objects": objects, "cold": phase("list", folder), "warm": phase("relist", folder)}
     environment = {
         **os.environ,
@@ -112,20 +113,6 @@ def measure_versions(folder: Path, versions: int, objects: int) -> dict[str, Any
     row["command_seconds"] = time.perf_counter() - begun
     row["listed"] = len(listed.splitlines())
     return row
-
-
-def in_another_process(work: Callable[[], object]) -> None:
-    """Run in a child, and leave when it fails."""
-    child = os.fork()
-    if child == 0:
-        try:
-            work()
-        except BaseException as error:  # whatever it is, the child must end here, and say so
-            say(f"{type(error).__name__}: {error}")
-            os._exit(1)
-        os._exit(0)
-    if os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) != 0:
-        leave("the repository could not be made", code=1)
 
 
 def phase(name: str, folder: Path) -> dict[str, Any]:
