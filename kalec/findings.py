@@ -72,6 +72,7 @@ RULES: Final[Mapping[str, Rule]] = {
     "KLC303": Rule("a volume that cannot be made", ERROR),
     "KLC304": Rule("a step that is too long", ERROR),
     "KLC305": Rule("a setting that the pipeline does not keep", NOTE),
+    "KLC306": Rule("a pipeline that is too long", WARNING),
     "KLC311": Rule("tuning that does not fit the pipeline", ERROR),
     "KLC312": Rule("tuning that Katib refuses", ERROR),
 }

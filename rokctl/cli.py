@@ -3,7 +3,6 @@
 import importlib
 import os
 import sys
-import traceback
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Annotated, Any, Final
@@ -13,6 +12,7 @@ from typer.core import TyperGroup
 
 from engine import errors
 from engine.errors import Remedy, RokError
+from kalec.commands.words import read_plainly
 from rokctl import VERSION
 from rokctl.options import require_command, with_flags, with_world
 from rokctl.render import json_line, print_line, printable
@@ -66,6 +66,7 @@ class Nouns(TyperGroup):
         module, help_text = NOUNS[cmd_name]
         loaded = typer.main.get_command(importlib.import_module(module).app)
         loaded.short_help = help_text
+        read_plainly(loaded)
         return loaded
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
@@ -74,10 +75,8 @@ class Nouns(TyperGroup):
             formatter.write_dl([(name, help_text) for name, (_, help_text) in NOUNS.items()])
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Answer `--version` before words are turned into values, for which typer loads pydantic."""
-        if args == ["--version"]:
-            print_line(f"rokctl {VERSION}")
-            ctx.exit()
+        """Read the options before the noun."""
+        read_plainly(self)
         parsed: list[str] = super().parse_args(ctx, args)
         return parsed
 
@@ -163,6 +162,8 @@ def _help_command(error: typer.exceptions.TyperException) -> str:
 
 def _unforeseen(error: Exception, world: World) -> tuple[str, str]:
     """A fault of the program itself: keep the trace for whoever mends it, and say where it is."""
+    import traceback
+
     trace = "".join(traceback.format_exception(error))
     if world.environment.get("ROKCTL_DEBUG"):
         sys.stderr.write(trace)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-from engine.device.base import check_name
+from engine.device.naming import check_name
 from engine.errors import Refused
 
 

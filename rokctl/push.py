@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from engine.units import format_size
-from rokctl.lock import exclusive
 from rokctl.wiring import Session, settings
 
 if TYPE_CHECKING:
@@ -63,6 +62,8 @@ class Pusher:
 @contextmanager
 def open_push(session: Session, destination: "ObjectName", flags: PushFlags) -> Iterator[Pusher]:
     """Make ready to push to `destination`, before anything is done to a volume: what can be refused is refused here."""
+    from rokctl.lock import exclusive
+
     options = _push_options(session, flags)
     with session.repository(limit_upload=flags.limit_upload) as repository:
         name = f"{destination} in {repository.url}"

@@ -2,20 +2,22 @@
 
 import dataclasses
 import json
+import os
+import shutil
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from enum import Enum
 from pathlib import PurePath
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from engine.units import format_size
 
-if TYPE_CHECKING:
-    from rich.console import Console
-
 Item = TypeVar("Item")
 Columns = Mapping[str, Callable[[Item], object]]
+
+_BOLD: Final = "\x1b[1m"
+_PLAIN: Final = "\x1b[0m"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -143,20 +145,19 @@ def printable(text: str) -> str:
 
 def _print_table(headings: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     """A table where it fits, else one paragraph a row: an identifier that is cut short is of no use."""
-    from rich.cells import cell_len
-    from rich.text import Text
-
     texts = [list(headings), *([shown(cell) for cell in row] for row in rows)]
-    widths = [max(map(cell_len, column)) for column in zip(*texts, strict=True)]
+    widths = [max(map(_width, column)) for column in zip(*texts, strict=True)]
     numbers = [all(isinstance(cell, int | Amount | None) for cell in column) for column in zip(*rows, strict=True)]
-    console = _console()
-    if console.is_terminal and sum(widths) + 2 * (len(widths) - 1) > console.width:
+    on_terminal = sys.stdout.isatty()
+    if on_terminal and sum(widths) + 2 * (len(widths) - 1) > shutil.get_terminal_size().columns:
         _print_paragraphs(headings, texts[1:])
         return
     for number, line in enumerate(texts):
-        gaps = [" " * (width - cell_len(text)) for text, width in zip(line, widths, strict=True)]
+        gaps = [" " * (width - _width(text)) for text, width in zip(line, widths, strict=True)]
         cells = (gap + text if right else text + gap for text, gap, right in zip(line, gaps, numbers, strict=True))
-        console.print(Text("  ".join(cells).rstrip(), style="" if number else "bold"), soft_wrap=True)
+        text = "  ".join(cells).rstrip()
+        sys.stdout.write(f"{text}\n" if number or not (on_terminal and _has_styles()) else f"{_BOLD}{text}{_PLAIN}\n")
+    sys.stdout.flush()
 
 
 def _print_paragraphs(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -168,8 +169,15 @@ def _print_paragraphs(headings: Sequence[str], rows: Sequence[Sequence[str]]) ->
             print_line(f"{heading:<{width}}  {text}")
 
 
-def _console() -> "Console":
-    """Rich knows NO_COLOR, TERM and whether stdout is a terminal; markup and guesses at numbers are not wanted."""
-    from rich.console import Console
+def _width(text: str) -> int:
+    """How many cells of a terminal a text fills; it holds no control characters."""
+    if text.isascii():
+        return len(text)
+    from rich.cells import cell_len
 
-    return Console(file=sys.stdout, markup=False, highlight=False, emoji=False)
+    return cell_len(text)
+
+
+def _has_styles() -> bool:
+    """Whether a terminal is to get more than plain text: https://no-color.org, and terminals that know no escapes."""
+    return not os.environ.get("NO_COLOR") and os.environ.get("TERM", "dumb") not in ("dumb", "unknown")

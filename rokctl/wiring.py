@@ -5,35 +5,29 @@ functions that need it, because most commands do not, and the start-up is part o
 """
 
 import os
-import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from engine.clock import Clock, StoppableClock
-from engine.config import Config, RepositoryConfig, override, read_config
 from engine.errors import Refused
-from engine.progress import Progress
-from engine.store.retry import Patience
 from rokctl import VERSION
 from rokctl.render import Output
 
 if TYPE_CHECKING:
+    from engine.config import Config, RepositoryConfig
     from engine.device.base import Pool, Snapshot
     from engine.device.pools import Pools
+    from engine.progress import Progress
     from engine.rate import RateLimit
     from engine.repo.keyblob import Secret
     from engine.repo.paper import PaperKey
     from engine.repo.repository import Repository
     from engine.store.base import Store
     from rokctl.names import SnapshotName
-
-
-# Who waits at a terminal is to learn within seconds that a store does not answer; work that is under way has more patience.
-FIRST_CONTACT: Final = Patience(attempts=4)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +67,10 @@ class Session:
         self.output = Output(as_json=flags.json, quiet=flags.quiet)
 
     @cached_property
-    def config(self) -> Config:
+    def config(self) -> "Config":
         """The files, the environment, and the flags over them."""
+        from engine.config import override, read_config
+
         flags = self.flags
         if flags.password_file is not None and flags.key_file is not None:
             raise Refused(
@@ -92,7 +88,7 @@ class Session:
     @property
     def node(self) -> str:
         """What versions name as their origin."""
-        return self.config.node or socket.gethostname()
+        return self.config.node or os.uname().nodename
 
     @property
     def tool(self) -> str:
@@ -127,7 +123,7 @@ class Session:
 
     @contextmanager
     def _store_at(self, url: str, *, create: bool = False, limit_upload: int | None = None) -> "Iterator[Store]":
-        from engine.store.retry import Retrying
+        from engine.store.retry import FIRST_CONTACT, Retrying
         from engine.store.url import open_store
 
         clock, upload = self.world.clock, self._limit(limit_upload or self.config.limits.upload)
@@ -154,7 +150,7 @@ class Session:
             yield open_repository(store, ask, clock=self.world.clock, entropy=self.world.entropy, caches=self._caches)
 
     @contextmanager
-    def destination(self, given: RepositoryConfig, *, limit_upload: int | None = None) -> "Iterator[Repository]":
+    def destination(self, given: "RepositoryConfig", *, limit_upload: int | None = None) -> "Iterator[Repository]":
         """The repository that another one is copied to, open until the end of the `with`."""
         from engine.repo.repository import open_repository
         from rokctl.secret import DESTINATION, read_secret
@@ -192,7 +188,7 @@ class Session:
         return RateLimit(bytes_per_second, self.world.clock)
 
     @contextmanager
-    def progress(self) -> Iterator[Progress]:
+    def progress(self) -> "Iterator[Progress]":
         """Someone who watches, if anyone does."""
         from rokctl.progressbar import progress_bar
 

@@ -1,6 +1,6 @@
 """What every kind of pool promises.
 
-A *pool* holds *volumes*; a volume has *snapshots*. Names are `[A-Za-z0-9][A-Za-z0-9_.-]*`, at most 64 characters (`check_name`).
+A *pool* holds *volumes*; a volume has *snapshots*. Their names: `engine.device.naming`.
 The contract suite `tests/contract/test_pool.py` holds every implementation to what is said here, the kernel's own included.
 
 - *Idempotent*: asked twice for the same thing, a call answers `already there`, and changes nothing.
@@ -13,22 +13,18 @@ Errors: NotFound for names that do not exist; Refused for what must not be done;
 Failed when the kernel or a tool refuses, with what it said.
 """
 
-import re
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
-from typing import Final, Generic, Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from engine.errors import Refused
 from engine.extent import Extent, between
 from engine.units import SECTOR
 
 Item = TypeVar("Item")
-
-_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
-NAME_LIMIT: Final = 64
 
 
 class Outcome(Enum):
@@ -272,17 +268,6 @@ class Pool(Protocol):
     def filesystem(self, volume: str, snapshot: str | None = None) -> Filesystem | None:
         """What filesystem it holds; None when none is recognised."""
         ...
-
-
-def check_name(kind: str, name: str) -> str:
-    """Return `name` if a pool, volume or snapshot may be called that. Raises Refused, saying why not.
-
-    LVM refuses more than this (its reserved words); the LVM pool adds those.
-    """
-    rule = f"use letters, digits, '_', '.' and '-', starting with a letter or digit, at most {NAME_LIMIT} characters"
-    if not _NAME.fullmatch(name) or len(name) > NAME_LIMIT:
-        raise Refused(f"{name!r} cannot be the name of a {kind}", hint=rule)
-    return name
 
 
 def check_size(size: int) -> int:

@@ -28,7 +28,6 @@ from engine.device.base import (
     Source,
     Target,
     Volume,
-    check_name,
     check_size,
 )
 from engine.device.blockio import (
@@ -41,6 +40,7 @@ from engine.device.blockio import (
     translated,
 )
 from engine.device.folder import HEAD, RECORD, PoolFolder
+from engine.device.naming import check_name
 from engine.device.rules import (
     check_clone,
     check_empty,

@@ -12,6 +12,7 @@ import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 from engine.device.native import ioctl_into
@@ -82,6 +83,14 @@ class Control:
         except NotFound:
             return None
 
+    def find_behind(self, path: str) -> Device | None:
+        """The device behind a node in /dev, or None when that is none of device-mapper's."""
+        number = Path(path).stat().st_rdev  # encoded as the kernel does it, for every number that device-mapper gives
+        try:
+            return _device(self._call(_DEV_STATUS, "look at", Address("", path), number=number))
+        except NotFound:
+            return None
+
     def status(self, address: Address) -> list[Target]:
         """What the targets of a device say of themselves. A thin pool commits its metadata first."""
         return self._targets("read the status of", address, 0)
@@ -116,12 +125,14 @@ class Control:
             position = base + after
         return targets
 
-    def _call(self, command: int, verb: str, address: Address, *, flags: int = 0, body: bytes = b"") -> bytearray:
+    def _call(
+        self, command: int, verb: str, address: Address, *, number: int = 0, flags: int = 0, body: bytes = b""
+    ) -> bytearray:
         room = max(_ROOM, len(body))
         while True:
             argument = bytearray(_HEADER.size + room)
             size, start = len(argument), _HEADER.size
-            _HEADER.pack_into(argument, 0, 4, 0, 0, size, start, 0, 0, flags, 0, 0, 0, b"", address.uuid.encode())
+            _HEADER.pack_into(argument, 0, 4, 0, 0, size, start, 0, 0, flags, 0, 0, number, b"", address.uuid.encode())
             argument[start : start + len(body)] = body
             try:
                 ioctl_into(self._file, 3 << 30 | _HEADER.size << 16 | 0xFD << 8 | command, argument)

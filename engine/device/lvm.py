@@ -6,7 +6,7 @@ Every change holds a lock, and first clears away what a crash left half made.
 
 import os
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from typing import Final
 
@@ -22,15 +22,17 @@ from engine.device.base import (
     Source,
     Target,
     Volume,
-    check_name,
     check_size,
 )
 from engine.device.dm import Control, control, is_available
+from engine.device.lvmactive import awake, is_mounted, running
+from engine.device.lvmlook import Lookout, Sighting, row_by_kernel
 from engine.device.lvmreport import LogicalVolume, change, logical_volumes
 from engine.device.lvmtags import Tag, choose_name, name_room, parse_tags, tag
-from engine.device.lvmview import PoolView, VolumeRow, view
+from engine.device.lvmview import PoolView, VolumeRow, view, with_snapshots
+from engine.device.naming import check_name
 from engine.device.node import THIS_NODE, Node, Work
-from engine.device.probe import is_held, probe
+from engine.device.probe import probe
 from engine.device.thin import parse_thin_status
 from engine.device.thintarget import ThinTarget
 from engine.device.tool import is_installed
@@ -47,7 +49,8 @@ def find_pools(node: Node = THIS_NODE) -> list[Pool]:
     """
     if os.geteuid() != 0 or not is_available() or not is_installed("lvs"):
         return []
-    rows = logical_volumes()
+    changes = node.counted(Work.CHANGE)  # before the look: what is counted later may not be in it
+    seconds, rows = node.clock.monotonic(), logical_volumes()
     pools: list[Pool] = []
     for row in rows:
         name = parse_tags(row.tags).get(Tag.POOL)
@@ -58,7 +61,8 @@ def find_pools(node: Node = THIS_NODE) -> list[Pool]:
             with node.idle(Work.CHANGE, row.uuid) as nobody_is_at_work:
                 if nobody_is_at_work:
                     lvmgroup.resume(seen.suspended)
-        pools.append(LvmPool(node, name, row.group, row.uuid))
+        first = Sighting(seen, seconds, changes.get(row.uuid, 0))
+        pools.append(LvmPool(node, name, row.group, row.uuid, first))
     return pools
 
 
@@ -68,11 +72,12 @@ class LvmPool:
     LVM counts in extents: a size that is no multiple of them is rounded up.
     """
 
-    def __init__(self, node: Node, name: str, group: str, uuid: str) -> None:
+    def __init__(self, node: Node, name: str, group: str, uuid: str, first: Sighting | None = None) -> None:
         self._node = node
         self._name = name
         self._group = group
         self._uuid = uuid
+        self._lookout = Lookout(node, name, group, uuid, first)
 
     @property
     def name(self) -> str:
@@ -82,7 +87,7 @@ class LvmPool:
     def status(self) -> PoolStatus:
         """Read the state of the pool."""
         seen = self._look()
-        with _awake(seen.row), control() as devices:
+        with running(seen.row), control() as devices:
             state = lvmdelta.pool_state(devices, seen.row)
         return PoolStatus(
             name=seen.name,
@@ -102,7 +107,7 @@ class LvmPool:
 
     def extend(self, *, size: int | None = None, devices: tuple[str, ...] = ()) -> Made[PoolStatus]:
         """Grow to `size` bytes, or by whole `devices`; the metadata grows with it."""
-        with self._changing() as seen, _awake(seen.row):
+        with self._changing() as seen, running(seen.row):
             outcome = lvmspace.extend(seen, size, devices)
         return Made(self.status(), outcome)
 
@@ -204,9 +209,8 @@ class LvmPool:
             for volume in volumes.values():
                 rules.check_fit_for_snapshot(volume.item)
             self._check_space(seen)
-            self._take(seen, [(volumes[name], names[name]) for name in names])
-            seen = self._look()
-        return [Made(seen.snapshot(volume, name).item, Outcome.CREATED) for volume, name in names.items()]
+            taken = self._take(seen, [(volumes[name], names[name]) for name in names])
+        return [Made(taken.snapshot(volume, name).item, Outcome.CREATED) for volume, name in names.items()]
 
     def remove_snapshot(self, volume: str, name: str) -> Outcome:
         """Remove a snapshot. Busy while someone reads it."""
@@ -222,17 +226,15 @@ class LvmPool:
 
     def allocated(self, volume: str, snapshot: str | None = None) -> Generator[Extent, None, None]:
         """Where a snapshot (or the volume itself) may hold anything but zeros."""
-        seen = self._look()
-        return self._mappings(seen.row, seen.readable(volume, snapshot))
+        return self._mappings(self._lookout.readable(volume, snapshot))
 
     def delta(self, volume: str, old: str, new: str | None) -> Generator[Change, None, None] | None:
         """What changed from snapshot `old` to snapshot `new`, or to the volume as it is."""
-        seen = self._look()
-        return self._changes(seen.row, seen.snapshot(volume, old).row, seen.readable(volume, new))
+        return self._changes(self._lookout.readable(volume, old), self._lookout.readable(volume, new))
 
     def open_source(self, volume: str, snapshot: str | None = None) -> AbstractContextManager[Source]:
         """Open to read."""
-        return _source(self._look().readable(volume, snapshot), snapshot is not None)
+        return _source(self._lookout.readable(volume, snapshot), snapshot is not None)
 
     def open_target(self, volume: str) -> AbstractContextManager[Target]:
         """Open to write, exclusively."""
@@ -253,59 +255,56 @@ class LvmPool:
 
     def filesystem(self, volume: str, snapshot: str | None = None) -> Filesystem | None:
         """What filesystem it holds; None when none is recognised."""
-        row = self._look().readable(volume, snapshot)
-        with _awake(row):
+        row = self._lookout.readable(volume, snapshot)
+        with awake(row):
             return probe(row.path)
 
     def _look(self) -> PoolView:
-        seen = view(self._uuid, logical_volumes(self._group))
-        if seen is None:
-            raise NotFound(f"pool {self._name} is gone from volume group {self._group}")
-        return seen
+        return self._lookout.look()
 
-    @contextmanager
-    def _changing(self) -> Iterator[PoolView]:
-        """The pool, with nobody else changing it and no leftovers in it."""
-        with self._node.working(Work.CHANGE, self._uuid, self._name):
-            seen = self._look()
-            if seen.preparing:
-                lvmgroup.clear_leftovers(seen)
-                seen = self._look()
-            yield seen
+    def _changing(self) -> AbstractContextManager[PoolView]:
+        return self._lookout.changing()
 
-    def _take(self, seen: PoolView, wanted: Sequence[tuple[VolumeRow, str]]) -> None:
-        """Take the snapshots, and clear away what was made of them when that fails."""
+    def _take(self, seen: PoolView, wanted: Sequence[tuple[VolumeRow, str]]) -> PoolView:
+        """Take the snapshots, and clear away what was made of them when that fails. Gives the pool with them in it."""
         group = self._node.entropy(_GROUP_ID_BYTES).hex()
-        if len(wanted) <= 1:
-            for volume, name in wanted:
-                self._create_snapshot(seen, volume, name, group)
-            return
+        if not wanted:
+            return seen
+        if len(wanted) == 1:
+            return self._take_one(seen, *wanted[0], group)
         try:
-            self._take_together(seen, wanted, group)
+            return self._take_together(seen, wanted, group)
         except BaseException:
             seen = self._look()
             if seen.preparing:
                 lvmgroup.clear_leftovers(seen)
             raise
 
-    def _take_together(self, seen: PoolView, wanted: Sequence[tuple[VolumeRow, str]], group: str) -> None:
+    def _take_one(self, seen: PoolView, volume: VolumeRow, name: str, group: str) -> PoolView:
+        tags = self._snapshot_tags(volume, name, group)
+        chosen = self._create_snapshot(seen, volume, name, tags)
+        row = row_by_kernel(volume.row, chosen, tags)
+        return self._look() if row is None else self._lookout.saw(with_snapshots(seen, [row]))
+
+    def _take_together(self, seen: PoolView, wanted: Sequence[tuple[VolumeRow, str]], group: str) -> PoolView:
         lvmgroup.announce(seen, group)
-        names = [self._create_snapshot(seen, volume, name, group, "--activate", "n") for volume, name in wanted]
+        names = [
+            self._create_snapshot(seen, volume, name, self._snapshot_tags(volume, name, group), "--activate", "n")
+            for volume, name in wanted
+        ]
         rows = {row.name: row for row in self._look().leftovers}
-        with _awake(seen.row):
+        with running(seen.row):
             lvmgroup.take(
                 seen,
                 [lvmgroup.Prepared(volume.row, rows[name]) for (volume, _), name in zip(wanted, names, strict=True)],
             )
         lvmgroup.commit(seen, group)
         change("lvchange", "--activate", "y", *(rows[name].full_name for name in names))
+        return self._lookout.saw(with_snapshots(seen, [replace(rows[name], active=True) for name in names]))
 
-    def _create_snapshot(self, seen: PoolView, volume: VolumeRow, name: str, group: str, *options: str) -> str:
+    def _create_snapshot(self, seen: PoolView, volume: VolumeRow, name: str, tags: Sequence[str], *options: str) -> str:
         """Let LVM make one snapshot, and return the name of its logical volume."""
-        item, chosen = volume.item, self._free_name(seen, f"{volume.item.name}+{name}")
-        tags = [tag(Tag.SNAPSHOT, name), tag(Tag.OF, item.name), tag(Tag.OF_UUID, item.uuid), tag(Tag.GROUP, group)]
-        if _is_mounted(volume.row):
-            tags.append(tag(Tag.FROZEN))
+        chosen = self._free_name(seen, f"{volume.item.name}+{name}")
         change(
             *("lvcreate", "--snapshot", "--name", chosen, "--setactivationskip", "n", "--permission", "r", *options),
             *(part for text in tags for part in ("--addtag", text)),
@@ -313,11 +312,17 @@ class LvmPool:
         )
         return chosen
 
+    def _snapshot_tags(self, volume: VolumeRow, name: str, group: str) -> list[str]:
+        item = volume.item
+        tags = [tag(Tag.SNAPSHOT, name), tag(Tag.OF, item.name), tag(Tag.OF_UUID, item.uuid), tag(Tag.GROUP, group)]
+        tags.append(tag(Tag.CREATED, str(int(self._node.clock.now().timestamp()))))
+        return [*tags, tag(Tag.FROZEN)] if is_mounted(volume.row) else tags
+
     def _free_name(self, seen: PoolView, wanted: str) -> str:
         return choose_name(wanted, seen.taken, name_room(self._group))
 
     def _check_space(self, seen: PoolView) -> None:
-        with _awake(seen.row), control() as devices:
+        with running(seen.row), control() as devices:
             shortage = lvmspace.shortage(lvmdelta.pool_state(devices, seen.row))
         if shortage:
             raise OutOfSpace(
@@ -325,48 +330,29 @@ class LvmPool:
                 hint=f"grow it: rokctl pool extend {self._name} --size SIZE; or remove snapshots",
             )
 
-    def _changes(self, pool: LogicalVolume, old: LogicalVolume, new: LogicalVolume) -> Generator[Change, None, None]:
+    def _changes(self, old: LogicalVolume, new: LogicalVolume) -> Generator[Change, None, None]:
         if old.uuid == new.uuid:
             return
-        with _awake(pool):
-            yield from lvmdelta.changes(self._node, pool, old, new, self._check_present)
+        pool = self._lookout.pool()
+        with running(pool):
+            yield from lvmdelta.changes(self._node, pool, old, new, self._lookout.check_present)
 
-    def _mappings(self, pool: LogicalVolume, row: LogicalVolume) -> Generator[Extent, None, None]:
-        with _awake(pool):
-            yield from lvmdelta.mappings(self._node, pool, row, self._check_present)
-
-    def _check_present(self, *rows: LogicalVolume) -> None:
-        """Raise NotFound if one of them is gone: then its thin id may be another's already."""
-        present = {(row.uuid, row.thin_id) for row in logical_volumes(self._group)}
-        for row in rows:
-            if (row.uuid, row.thin_id) not in present:
-                raise NotFound(f"{row.full_name} was removed while it was compared")
+    def _mappings(self, row: LogicalVolume) -> Generator[Extent, None, None]:
+        pool = self._lookout.pool()
+        with running(pool):
+            yield from lvmdelta.mappings(self._node, pool, row, self._lookout.check_present)
 
 
 @contextmanager
 def _source(row: LogicalVolume, snapshot: bool) -> Iterator[Source]:
-    with _awake(row), blockio.open_source(row.path, snapshot=snapshot) as source:
+    with awake(row), blockio.open_source(row.path, snapshot=snapshot) as source:
         yield source
 
 
 @contextmanager
 def _target(pool: LogicalVolume, row: LogicalVolume) -> Iterator[Target]:
-    with _awake(row), blockio.open_target(row.path) as target:
+    with awake(row), blockio.open_target(row.path) as target:
         yield ThinTarget(target, pool)
-
-
-@contextmanager
-def _awake(row: LogicalVolume) -> Iterator[None]:
-    """Active inside; inactive again afterwards if it was, unless someone else uses it by then."""
-    if row.active:
-        yield
-        return
-    change("lvchange", "--activate", "y", "--ignoreactivationskip", row.full_name)
-    try:
-        yield
-    finally:
-        with suppress(Busy):  # it is theirs now
-            change("lvchange", "--activate", "n", row.full_name)
 
 
 def _with_use(volume: VolumeRow, devices: Control) -> Volume:
@@ -382,8 +368,3 @@ def _with_use(volume: VolumeRow, devices: Control) -> Volume:
 
 def _rounded(size: int, row: LogicalVolume) -> int:
     return -(-size // row.extent_size) * row.extent_size
-
-
-def _is_mounted(row: LogicalVolume) -> bool:
-    """Whether a filesystem on it is mounted, in whichever namespace. LVM and device-mapper freeze it then."""
-    return row.active and row.open and is_held(row.path) and probe(row.path) is not None

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from engine.device import lvmspace
-from engine.device.base import Made, Outcome, Pool, check_name
+from engine.device.base import Made, Outcome, Pool
 from engine.device.lvm import LvmPool
 from engine.device.lvmdevices import check_devices, claim, release
 from engine.device.lvmreport import (
@@ -20,6 +20,7 @@ from engine.device.lvmreport import (
     volume_groups,
 )
 from engine.device.lvmtags import Origin, Tag, choose_name, name_room, parse_tags, tag
+from engine.device.naming import check_name
 from engine.device.node import THIS_NODE, Node
 from engine.errors import Failed, NotFound, OutOfSpace, Refused
 from engine.units import KIB, format_size

@@ -3,6 +3,7 @@
 Formats: `--reportformat json` of lvmreport(7), sizes in bytes without a suffix, times in seconds since 1970.
 """
 
+import itertools
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -21,6 +22,8 @@ _VOLUME_FIELDS: Final = (
     *("lv_active_locally", "lv_suspended", "lv_device_open", "lv_health_status"),
     *("pool_lv_uuid", "origin_uuid", "thin_id", "chunk_size", "lv_metadata_size", "metadata_lv_uuid"),
 )
+_DEVICE_UUID_PREFIX: Final = "LVM-"
+_UUID_PARTS: Final = (6, 4, 4, 4, 4, 4, 6)
 _DEVICE_FIELDS: Final = ("pv_name", "vg_name", "pv_size", "pv_free", "pv_uuid")
 
 
@@ -78,7 +81,7 @@ class LogicalVolume:
         return self.layout >= {"thin", "pool"}
 
     def _layer(self, uuid: str, suffix: str, called: str) -> Address:
-        return Address("LVM-" + (self.group_uuid + uuid).replace("-", "") + suffix, called)
+        return Address(_DEVICE_UUID_PREFIX + (self.group_uuid + uuid).replace("-", "") + suffix, called)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +103,15 @@ class VolumeGroup:
     tags: tuple[str, ...]
     extent_size: int
     free: int
+
+
+def uuid_of_device(device_uuid: str, group_uuid: str) -> str | None:
+    """The UUID of the logical volume whose device has that UUID; None when it is no volume of the group."""
+    bare = device_uuid.removeprefix(_DEVICE_UUID_PREFIX + group_uuid.replace("-", ""))
+    if len(bare) != sum(_UUID_PARTS) or bare == device_uuid:
+        return None
+    ends = list(itertools.accumulate(_UUID_PARTS))
+    return "-".join(bare[end - length : end] for end, length in zip(ends, _UUID_PARTS, strict=True))
 
 
 def logical_volumes(group: str | None = None) -> list[LogicalVolume]:

@@ -5,7 +5,6 @@ is written as `#` and two hexadecimal digits for each byte of its UTF-8 form. Id
 logical volume is only for people, and is chosen so that LVM accepts it (`choose_name`).
 """
 
-import hashlib
 import re
 from collections.abc import Collection, Iterable
 from enum import Enum
@@ -40,6 +39,7 @@ class Tag(Enum):
     OF = "of"  # the name of the volume that it is a snapshot of
     OF_UUID = "of-uuid"  # and its UUID
     GROUP = "group"  # what is equal for snapshots taken in one call
+    CREATED = "created"  # when that was: seconds since 1970. LVM keeps a time too, and tells it to `lvs` alone
     FROZEN = "frozen"  # a mounted filesystem was frozen
 
 
@@ -76,6 +76,8 @@ def choose_name(wanted: str, taken: Collection[str], room: int) -> str:
     """
     if not _RESERVED.search(wanted) and len(wanted) + wanted.count("-") <= room and wanted not in taken:
         return wanted
+    import hashlib  # OpenSSL takes longer to load than all the rest of a command that needs no such name
+
     number = 0
     while True:
         digest = hashlib.blake2b(f"{number} {wanted}".encode(), digest_size=4).hexdigest()

@@ -3,13 +3,18 @@
 Pure: a list of rows in, values out.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Final
 
 from engine.device.base import Snapshot, Volume
 from engine.device.lvmreport import LogicalVolume
 from engine.device.lvmtags import Origin, Tag, parse_tags
 from engine.device.rules import check_own, not_found
+
+_SECONDS: Final = re.compile("[0-9]{1,11}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,12 +109,26 @@ def view(pool_uuid: str, rows: Sequence[LogicalVolume]) -> PoolView | None:
         origin=Origin(tags.get(Tag.FROM, Origin.ADOPTED.value)),
         row=pool,
         volumes=tuple(sorted(volumes, key=lambda volume: (volume.item.name, volume.item.foreign))),
-        snapshots=tuple(sorted(snapshots, key=lambda snapshot: (snapshot.item.created, snapshot.row.thin_id or 0))),
+        snapshots=_oldest_first(snapshots),
         leftovers=tuple(leftovers),
         suspended=tuple(row for row in whole if row.suspended and row.uuid in origins),
         preparing=preparing,
         taken=frozenset(row.name for row in rows),
     )
+
+
+def with_snapshots(seen: PoolView, rows: Sequence[LogicalVolume]) -> PoolView:
+    """The pool with snapshots in it that were made since."""
+    named = {volume.row.uuid: volume.item.name for volume in seen.volumes}
+    return replace(
+        seen,
+        snapshots=_oldest_first([*seen.snapshots, *(_snapshot(seen.name, row, named) for row in rows)]),
+        taken=seen.taken | {row.name for row in rows},
+    )
+
+
+def _oldest_first(snapshots: Iterable[SnapshotRow]) -> tuple[SnapshotRow, ...]:
+    return tuple(sorted(snapshots, key=lambda snapshot: (snapshot.item.created, snapshot.row.thin_id or 0)))
 
 
 def _is_snapshot(row: LogicalVolume, named: dict[str, str]) -> bool:
@@ -131,11 +150,16 @@ def _snapshot(pool: str, row: LogicalVolume, named: dict[str, str]) -> SnapshotR
         group=tags.get(Tag.GROUP, row.uuid),
         size=row.size,
         path=row.path,
-        created=row.created,
+        created=_moment(tags.get(Tag.CREATED, "")) or row.created,
         frozen=Tag.FROZEN in tags,
         foreign=Tag.SNAPSHOT not in tags,
     )
     return SnapshotRow(item, row)
+
+
+def _moment(seconds: str) -> datetime | None:
+    """A time as it stands in a tag; None for what rokctl never writes."""
+    return datetime.fromtimestamp(int(seconds), UTC) if _SECONDS.fullmatch(seconds) else None
 
 
 def _volume(pool: str, row: LogicalVolume) -> VolumeRow:

@@ -3,7 +3,7 @@
 import fcntl
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -14,6 +14,7 @@ from engine.errors import Busy, Failed
 
 _PATIENCE_SECONDS: Final = 60.0
 _PAUSE_SECONDS: Final = 0.1
+_COUNT_SPACE: Final = 32
 
 
 class Work(Enum):
@@ -32,10 +33,11 @@ class Node:
     locks: Path = Path("/run/rokctl")
 
     @contextmanager
-    def working(self, work: Work, pool_uuid: str, pool_name: str) -> Iterator[None]:
-        """Hold the lock for this work on a pool. Raises Busy when another process has held it for a minute.
+    def working(self, work: Work, pool_uuid: str, pool_name: str) -> Iterator[int]:
+        """Hold the lock for this work on a pool; gives how often it had begun and ended before, as `counted` tells it.
 
-        The kernel drops the lock when its holder dies, so there are no stale ones.
+        Raises Busy when another process has held it for a minute. The kernel drops the lock when its holder dies, so there
+        are no stale ones.
         """
         file = self._open_lock(work, pool_uuid)
         try:
@@ -45,9 +47,26 @@ class Node:
                     raise Busy(f"another process has been at work on pool {pool_name} for a minute", hint="try later")
                 self.clock.sleep(_PAUSE_SECONDS)
                 waited += _PAUSE_SECONDS
-            yield
+            before = _read_count(file)
+            begun = before + 1 + before % 2  # odd: at work
+            _write_count(file, begun, self.locks)
+            yield before
+            _write_count(file, begun + 1, self.locks)
         finally:
             os.close(file)
+
+    def counted(self, work: Work) -> dict[str, int]:
+        """How often this work has begun and ended on each pool, by UUID; an odd number while it goes on, or broke off.
+
+        The same even number before and after: nobody did any of it meanwhile.
+        """
+        suffix = f".{work.value}"
+        counts: dict[str, int] = {}
+        with suppress(OSError):  # no lock was ever taken, or none that we may see: no count that would equal another
+            for path in self.locks.iterdir():
+                if path.name.endswith(suffix):
+                    counts[path.name.removesuffix(suffix)] = _parse_count(path.read_bytes())
+        return counts
 
     @contextmanager
     def idle(self, work: Work, pool_uuid: str) -> Iterator[bool]:
@@ -68,6 +87,22 @@ class Node:
 
 
 THIS_NODE: Final = Node()
+
+
+def _read_count(file: int) -> int:
+    return _parse_count(os.pread(file, _COUNT_SPACE, 0))
+
+
+def _parse_count(text: bytes) -> int:
+    """What is no number counts as work that broke off."""
+    return int(text) if text.isdigit() and len(text) < _COUNT_SPACE else 1 if text else 0
+
+
+def _write_count(file: int, count: int, locks: Path) -> None:
+    try:
+        os.pwrite(file, b"%d" % count, 0)
+    except OSError as error:
+        raise Failed(f"cannot write to a lock in {locks}: {error.strerror}", hint="give it space") from error
 
 
 def _lock(file: int) -> bool:

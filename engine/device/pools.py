@@ -10,10 +10,11 @@ from typing import Final
 
 from engine.clock import Clock
 from engine.device import records
-from engine.device.base import Made, Outcome, Pool, check_name
+from engine.device.base import Made, Outcome, Pool
 from engine.device.blockio import sync_directory, translated
 from engine.device.directory import DirectoryPool
 from engine.device.folder import MARKER
+from engine.device.naming import check_name
 from engine.device.rules import not_found
 from engine.errors import NotFound, Refused
 

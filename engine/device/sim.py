@@ -22,10 +22,10 @@ from engine.device.base import (
     Source,
     Target,
     Volume,
-    check_name,
     check_size,
     join_changes,
 )
+from engine.device.naming import check_name
 from engine.device.rules import (
     check_clone,
     check_empty,

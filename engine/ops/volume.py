@@ -11,8 +11,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from engine.device.base import Pool, Source, Volume, check_name, check_size
+from engine.device.base import Pool, Source, Volume, check_size
 from engine.device.blockio import allocated, open_source, translated
+from engine.device.naming import check_name
 from engine.errors import Failed, NotFound, Refused
 from engine.extent import between
 from engine.progress import Progress

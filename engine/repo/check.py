@@ -83,7 +83,8 @@ def check(
     """Look at every version, its tags, every map, pack and segment; with `read_data` at every byte of a sample of the packs
     too, or of all.
 
-    Nothing is written. Memory: 60 bytes for each chunk of the repository; with `read_data`, a pack for each worker.
+    Nothing is written. Memory: the tables of the node's cache, which are mapped (24 bytes for each chunk); with `read_data`, a
+    pack for each worker.
     With 0 workers the calling thread does it all.
     """
     survey = repository.survey()
@@ -196,12 +197,11 @@ def _unreadable(
 
 def _check_contents(diagnosis: Diagnosis) -> Iterator[tuple[str, Problem]]:
     contents = diagnosis.contents
-    for name, stated in contents.segments.items():
-        if stated is None:
-            yield (
-                f"index/{name}",
-                Problem(Fault.SEGMENT, "the segment is damaged; `rokctl repo repair` makes it anew from the packs"),
-            )
+    for name in contents.stated.damaged:
+        yield (
+            f"index/{name}",
+            Problem(Fault.SEGMENT, "the segment is damaged; `rokctl repo repair` makes it anew from the packs"),
+        )
     for name, packs in contents.false_statements(diagnosis.examined).items():
         listed = ", ".join(map(str, packs[:3])) + (f" and {len(packs) - 3} more" if len(packs) > 3 else "")
         text = f"it states of {listed} what their own directories do not; `rokctl repo repair --from-packs` corrects it"
@@ -240,6 +240,5 @@ def _leftovers(repository: Repository, diagnosis: Diagnosis) -> Iterator[Note]:
 
 def _orphans(repository: Repository, contents: Contents) -> set[PackName]:
     """Packs that no segment states; looked at twice where there are any, since segments are joined meanwhile."""
-    stated = {facts.name for known in contents.segments.values() for facts in known or ()}
-    orphans = contents.sizes.keys() - stated
-    return orphans - {facts.name for facts in repository.index_facts()} if orphans else set()
+    orphans = contents.sizes.keys() - contents.stated.packs
+    return orphans - repository.stated().packs if orphans else set()

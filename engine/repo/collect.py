@@ -26,11 +26,10 @@ from engine.repo.condemnation import (
     seal_condemnation,
 )
 from engine.repo.consolidate import Consolidation, consolidate
-from engine.repo.index import Index
 from engine.repo.look import Look, Postponed, Roots, list_versions, look_into, settled_versions
 from engine.repo.map import REFERENCE
 from engine.repo.marks import Marks, Stale
-from engine.repo.pack import PackKind, PackName
+from engine.repo.pack import PackName
 from engine.repo.reader import Missing, Reader
 from engine.repo.repository import Repository
 from engine.repo.rescue import Rescue
@@ -317,7 +316,9 @@ class _Collection:
         self._report.maps_read += len(maps)
         for _ in range(_ROUNDS):
             if self._map_reader is None:
-                self._map_reader = Reader(self._repository.store, self._repository.keyring, map_index(self._repository))
+                repository = self._repository
+                # In whatever pack: what is condemned may be read as long as it is there.
+                self._map_reader = Reader(repository.store, repository.keyring, repository.index_without(()))
             try:
                 return self._repository.concurrently(self._map_reader.encoded_map, maps)
             except Missing as error:
@@ -345,20 +346,6 @@ class _Subject:
     record: str
     packs: int
     bytes: int
-
-
-def map_index(repository: Repository) -> Index:
-    """Where the maps are, in whatever pack: what is condemned may be read as long as it is there."""
-    sizes = repository.pack_sizes()
-    stated = set()
-    maps = []
-    for facts in repository.index_facts():
-        stated.add(facts.name)
-        if facts.kind is PackKind.MAPS:
-            maps.append(facts)
-    unstated = [(name, size) for name, size in sizes.items() if name not in stated]
-    read = (facts for facts in repository.concurrently(repository.read_facts, unstated) if facts is not None)
-    return Index([*maps, *(facts for facts in read if facts.kind is PackKind.MAPS)])
 
 
 def _is_worth_it(pack: Standing, live_share: float) -> bool:

@@ -3,10 +3,11 @@
 Any number may run at once. A fact is never lost: an old segment goes only after the new ones are acknowledged.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from engine.errors import Damaged
 from engine.repo.pack import PackName
 from engine.repo.repository import Repository
 from engine.repo.segment import ENTRY_LIMIT, PackFacts, segments_of
@@ -26,7 +27,7 @@ class Consolidation:
 
 @dataclass(frozen=True, slots=True)
 class Outline:
-    """A segment that was read: of each pack that it states the number of entries."""
+    """A segment that is known: of each pack that it states the number of entries."""
 
     name: str
     packs: Mapping[PackName, int]
@@ -47,23 +48,25 @@ def consolidate(
 ) -> Consolidation:
     """Join small segments once there are many, and rewrite those of whose facts more than this share dangle.
 
-    `segments` are those that were read (damaged ones are left to `repo repair`), `unstated` the packs that none of them
-    stated: these are stated, so that nobody has to read their directories again. Memory: one segment, and a line for each pack.
+    `segments` are those that are known (damaged ones are left to `repo repair`), `unstated` the packs that none of them
+    stated: these are stated, so that nobody has to read their directories again. A segment that goes is read from the store
+    itself, whatever the node has kept of it. Memory: one segment, and a line for each pack.
     """
-    sizes = repository.pack_sizes()  # later than the segments: a pack that is missing now is gone, not still to come
+    # Listed later than the segments, which never change: a pack that is missing now is gone, not still to come.
+    sizes = repository.pack_sizes()
     due = _due(segments, sizes, dangling_share)
     orphans = [(name, sizes[name]) for name in unstated if name in sizes]
     dropped = sum(count for segment in due for name, count in segment.packs.items() if name not in sizes)
     if dry_run or not (due or orphans):
         return Consolidation(len(due), int(bool(due)), dropped)
-    written = 0
-    facts = _facts(repository, due, orphans, sizes)
+    written, read = 0, list[str]()
+    facts = _facts(repository, due, orphans, sizes, read.append)
     for name, blob in segments_of(facts, repository.keyring, repository.entropy):
         repository.store.create(f"index/{name}", blob)
         written += 1
-    for segment in due:
-        repository.store.delete(f"index/{segment.name}")
-    return Consolidation(len(due), written, dropped)
+    for name in read:
+        repository.store.delete(f"index/{name}")
+    return Consolidation(len(read), written, dropped)
 
 
 def _due(segments: Sequence[Outline], sizes: dict[PackName, int], dangling_share: float) -> list[Outline]:
@@ -78,15 +81,25 @@ def _due(segments: Sequence[Outline], sizes: dict[PackName, int], dangling_share
 
 
 def _facts(
-    repository: Repository, due: Sequence[Outline], orphans: list[tuple[PackName, int]], sizes: dict[PackName, int]
+    repository: Repository,
+    due: Sequence[Outline],
+    orphans: list[tuple[PackName, int]],
+    sizes: dict[PackName, int],
+    note: Callable[[str], None],
 ) -> Iterator[PackFacts]:
+    """What is to be stated anew; the segments that it is from are noted as they are read."""
     stated = set()
     for segment in due:
-        for facts in repository.segment(segment.name):
+        try:
+            found = repository.segment(segment.name)
+        except Damaged:
+            continue  # since this node has read it: a check finds that
+        note(segment.name)
+        for facts in found:
             if facts.name in sizes and (facts.name, facts.size) not in stated:
                 stated.add((facts.name, facts.size))
                 yield facts
     for pack in orphans:
-        found = repository.read_facts(pack)
-        if found is not None:
-            yield found
+        own = repository.read_facts(pack)
+        if own is not None:
+            yield own

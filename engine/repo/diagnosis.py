@@ -8,6 +8,8 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass, field
 from datetime import datetime
 
+import numpy as np
+
 from engine.errors import Damaged, NotFound, Refused
 from engine.extent import Extent, normalise
 from engine.progress import Progress
@@ -15,13 +17,13 @@ from engine.repo.condemnation import Condemnation, given_up, survey_condemnation
 from engine.repo.examine import Depth, Examined, examine
 from engine.repo.index import Index
 from engine.repo.manifest import Manifest, Member
-from engine.repo.map import BLOCK, PAGE, REGION, ZEROS, page_count
+from engine.repo.map import BLOCK, PAGE, PAGE_REGIONS, REGION, ZEROS, page_count
 from engine.repo.naming import ObjectName
 from engine.repo.pack import PackName
 from engine.repo.reader import Missing, Reader
 from engine.repo.repository import Repository
 from engine.repo.sample import EVERYTHING, Portion, Sample
-from engine.repo.segment import PackFacts, believable
+from engine.repo.stated import Believed, Stated
 
 DepthOf = Callable[[PackName], Depth]
 
@@ -41,12 +43,12 @@ class Contents:
     """What one look found: packs and their sizes, and what segments, records of condemnation and packs say.
 
     `index` is over all that can be read, by the packs' own directories where those were read; `absent` over what is stated
-    of packs that are gone, unreadable, or given up. `segments` that cannot be read have no facts.
+    of packs that are gone, unreadable, or given up.
     """
 
     sizes: Mapping[PackName, int]
-    segments: Mapping[str, Sequence[PackFacts] | None]
-    believed: Mapping[PackName, PackFacts]
+    stated: Stated
+    believed: Believed
     condemned: Sequence[Condemnation]
     unreadable_condemnations: Mapping[str, Damaged]
     index: Index
@@ -55,11 +57,11 @@ class Contents:
     def false_statements(self, examined: Examined) -> dict[str, list[PackName]]:
         """By segment: the packs that are there, and whose own directory says something else."""
         false: dict[str, list[PackName]] = {}
-        for segment, stated in self.segments.items():
-            for facts in stated or ():
-                truth = examined.facts.get(facts.name)
-                if truth is not None and facts.name in self.sizes and not truth.agrees_with(facts):
-                    false.setdefault(segment, []).append(facts.name)
+        for segment, statements in self.stated.segments.items() if examined.said else ():
+            for statement in statements:
+                truth = examined.said.get(statement.pack)
+                if truth not in (None, (statement.size, statement.said)) and statement.pack in self.sizes:
+                    false.setdefault(segment, []).append(statement.pack)
         return false
 
 
@@ -90,7 +92,8 @@ def diagnose(
 ) -> Diagnosis:
     """Look at all packs as closely as is asked, and at every map of the versions; twice where something is missing.
 
-    Memory: 60 bytes for each chunk of the repository, and a pack for each worker that reads whole ones.
+    Memory: the tables of the node's cache, which are mapped (24 bytes for each chunk), and a pack for each worker that reads
+    whole ones.
     """
     examined = Examined()
     contents = look(repository, examined, depth_of, progress, workers)
@@ -136,41 +139,53 @@ def _still_committed(repository: Repository, manifests: Iterable[Manifest]) -> I
 def look(repository: Repository, examined: Examined, depth_of: DepthOf, progress: Progress, workers: int) -> Contents:
     """One complete look: condemnations, then segments, then the packs, and what the packs say that were not looked at yet."""
     condemned, unreadable = survey_condemnations(repository)
-    segments = dict(repository.index_segments())
+    stated = repository.verified_statements()
     sizes = repository.pack_sizes()
-    stated = [facts for known in segments.values() for facts in known or ()]
-    believed = believable(stated, sizes)
+    believed = stated.believed({str(name): size for name, size in sizes.items()})
     lost = given_up(condemned)
-    tasks = {
-        name: (size, believed.get(name), depth_of(name))
-        for name, size in sizes.items()
-        if name not in lost and name not in examined.read
-    }
-    whole = sum(size for size, _, depth in tasks.values() if depth is Depth.RECORDS)
+    tasks = dict(_tasks({name: size for name, size in sizes.items() if name not in lost}, believed, examined, depth_of))
+    whole = sum(size for size, depth in tasks.values() if depth is Depth.RECORDS)
     progress.begin("checking", whole or None)
     try:
-        examined.include(examine(repository, tasks, progress, workers))
+        examined.include(examine(repository, tasks, believed, progress, workers))
     finally:
         progress.end()
-    usable: dict[PackName, PackFacts] = {}
-    for name in sizes.keys() - lost:
-        facts = examined.facts.get(name) or believed.get(name)
-        if facts is not None:
-            usable[name] = facts
-    absent = [facts for facts in stated if facts.name not in usable]
-    untold = [(name, sizes[name]) for name in lost & sizes.keys() - {facts.name for facts in absent}]
-    absent += [facts for facts in repository.concurrently(repository.read_facts, untold) if facts is not None]
+    own = {name: facts for name, facts in examined.facts.items() if name in sizes and name not in lost}
+    usable = believed.without({str(name) for name in lost | examined.facts.keys()})
+    absent = stated.rest(usable.packs | {str(name) for name in own})
+    untold = [(name, sizes[name]) for name in sorted(lost & sizes.keys() - stated.packs)]
     return Contents(
-        sizes, segments, believed, condemned, unreadable, index=Index(usable.values()), absent=Index(absent)
+        sizes,
+        stated,
+        believed,
+        condemned,
+        unreadable,
+        index=Index.over(usable.tables, list(own.values())),
+        absent=Index.over(absent, list(filter(None, repository.concurrently(repository.read_facts, untold)))),
     )
+
+
+def _tasks(
+    sizes: Mapping[PackName, int], believed: Believed, examined: Examined, depth_of: DepthOf
+) -> Iterator[tuple[PackName, tuple[int, Depth]]]:
+    """The packs to look at, and how closely: none of whose facts are known, unless more is asked for."""
+    for name, size in sizes.items():
+        depth = Depth.FACTS if name in examined.read else depth_of(name)
+        said = examined.said.get(name)
+        is_known = name in examined.facts or (
+            str(name) in believed.packs if said is None else said == believed.said(name)
+        )
+        if depth is not Depth.FACTS or not (is_known or (name in examined.read and name in examined.unreadable)):
+            yield name, (size, depth)
 
 
 class _Walk:
     """Goes through the maps of versions, and notes what they need and nothing gives."""
 
     def __init__(self, repository: Repository, contents: Contents, examined: Examined) -> None:
-        self._index, self._absent, self._bad = contents.index, contents.absent, examined.bad
-        self._misled = _misled(contents, examined)
+        self._repository, self._index, self._absent = repository, contents.index, contents.absent
+        self._bad, self._misled = examined.bad, _misled(contents, examined)
+        self._suspects = {pack for pack, _ in self._bad} | self._misled.keys()
         self._reader: Reader = repository.reader(contents.index)
         self._sound: set[bytes] = set()  # region maps all of whose chunks are good: most versions share most of theirs
         self._notes: dict[str, list[tuple[Manifest, Member, Extent]]] = {}  # by blob
@@ -210,10 +225,28 @@ class _Walk:
             return
         if self._is_hidden(page):
             self._note(manifest, member, page, extent)
-        unseen = (region for region in enumerate(regions) if region[1] != ZEROS and region[1] not in self._sound)
-        for offset, reference in self._reader.ahead(unseen, lambda region: (region[1],)):
-            if reference not in self._sound:  # seen meanwhile, at another place
-                self._region(manifest, member, number * (PAGE // REGION) + offset, reference)
+        first = number * PAGE_REGIONS
+        unseen = [(first + at, one) for at, one in enumerate(regions) if one != ZEROS and one not in self._sound]
+        if self._are_sound(member, unseen):
+            self._sound.update(reference for _, reference in unseen)
+            return
+        for region, reference in unseen:
+            if reference not in self._sound:
+                self._region(manifest, member, region, reference)
+
+    def _are_sound(self, member: Member, regions: Sequence[tuple[int, bytes]]) -> bool:
+        """Is all of so many regions there, and in packs that nothing is wrong with? Asks for all at once, which is many times
+        faster; where it is not, one by one has to be found out what is lost.
+        """
+        ahead = self._reader.ahead(regions, lambda region: (region[1],))
+        try:
+            chunks = [self._reader.region_chunks(reference, number, member.size) for number, reference in ahead]
+        except Missing:
+            return False
+        places = self._index.find_many(b"".join([*(reference for _, reference in regions), *chunks]))
+        if (places.packs < 0).any():
+            return False
+        return not self._suspects or self._suspects.isdisjoint(map(self._index.pack, np.unique(places.packs).tolist()))
 
     def _region(self, manifest: Manifest, member: Member, number: int, reference: bytes) -> None:
         start = number * REGION
@@ -277,8 +310,8 @@ def _misled(contents: Contents, examined: Examined) -> dict[PackName, _Misled]:
     misled = {}
     for segment, packs in contents.false_statements(examined).items():
         for name in packs:
-            believed = contents.believed.get(name)  # readers know that the others are in dispute, and ask the pack
-            if believed is not None and not believed.agrees_with(examined.facts[name]):
+            believed = contents.believed.facts(name)  # readers know that the others are in dispute, and ask the pack
+            if believed is not None and contents.believed.said(name) != examined.said[name]:
                 places = {(bytes(record.chunk), record.offset, record.length) for record in believed.records()}
                 misled[name] = _Misled(segment, places)
     return misled

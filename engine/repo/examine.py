@@ -16,6 +16,8 @@ from engine.repo.pack import PACK_LIMIT, ChunkId, Directory, PackKind, PackName,
 from engine.repo.repository import Repository
 from engine.repo.seal import NONCE, Keyring
 from engine.repo.segment import PackFacts, facts_of
+from engine.repo.stated import Believed
+from engine.repo.table import said_of
 from engine.store.base import Buffer, NoSuchBlob
 
 
@@ -45,7 +47,7 @@ class Problem:
 
 
 class Depth(Enum):
-    """How closely a pack is looked at: not at all where its facts fit its size; its directory; every record."""
+    """How closely a pack is looked at: its directory where no facts that fit are known; its directory; every record."""
 
     FACTS = 0
     DIRECTORY = 1
@@ -57,7 +59,12 @@ class Examined:
     """What packs were found to hold. Adds up over several looks: no pack is read twice."""
 
     problems: dict[str, Problem] = field(default_factory=dict)  # by blob
-    facts: dict[PackName, PackFacts] = field(default_factory=dict)  # of packs whose directory was read and is whole
+    said: dict[PackName, tuple[int, bytes]] = field(
+        default_factory=dict
+    )  # by packs whose directory was read and is whole
+    facts: dict[PackName, PackFacts] = field(
+        default_factory=dict
+    )  # of those of them of which it was not believed already
     unreadable: set[PackName] = field(default_factory=set)  # whose directory is damaged
     bad: set[tuple[PackName, int]] = field(default_factory=set)  # records, by their offsets
     read: set[PackName] = field(default_factory=set)  # in whole
@@ -71,6 +78,7 @@ class Examined:
     def include(self, other: "Examined") -> None:
         """Add what another worker found; no two look at the same pack."""
         self.problems.update(other.problems)
+        self.said.update(other.said)
         self.facts.update(other.facts)
         self.unreadable |= other.unreadable
         self.bad |= other.bad
@@ -80,15 +88,16 @@ class Examined:
 
 def examine(
     repository: Repository,
-    tasks: Mapping[PackName, tuple[int, PackFacts | None, Depth]],
+    tasks: Mapping[PackName, tuple[int, Depth]],
+    believed: Believed,
     progress: Progress,
     workers: int,
 ) -> Examined:
-    """Look at packs: of each its size, what is believed of it, and how closely. Memory: a pack for each worker.
+    """Look at packs: of each its size, and how closely. Memory: a pack for each worker, and little for each pack.
 
     With 0 workers the calling thread does it all.
     """
-    crew = [_Examiner(repository, progress) for _ in range(max(1, workers))]
+    crew = [_Examiner(repository, believed, progress) for _ in range(max(1, workers))]
     employ(crew, tasks.items(), inline=workers == 0)
     found = Examined()
     for worker in crew:
@@ -99,17 +108,18 @@ def examine(
 class _Examiner:
     """One worker: looks at packs, and notes what it finds."""
 
-    def __init__(self, repository: Repository, progress: Progress) -> None:
+    def __init__(self, repository: Repository, believed: Believed, progress: Progress) -> None:
         self._store, self._keyring, self._progress = repository.store, repository.keyring, progress
+        self._believed = believed
         self.found = Examined()
 
-    def do(self, task: tuple[PackName, tuple[int, PackFacts | None, Depth]]) -> None:
-        name, (size, believed, depth) = task
+    def do(self, task: tuple[PackName, tuple[int, Depth]]) -> None:
+        name, (size, depth) = task
         try:
             if depth is Depth.RECORDS and size <= PACK_LIMIT:
-                self._check_records(name, believed)
+                self._check_records(name)
                 self._progress.advance(size)
-            elif depth is not Depth.FACTS or believed is None:
+            else:
                 self._check_directory(name, size, lambda at, n: self._store.get_range(name.key, at, n))
         except NoSuchBlob:
             return  # a collector has removed it since it was listed
@@ -124,17 +134,20 @@ class _Examiner:
             self.found.problems[name.key] = Problem(Fault.DIRECTORY, error.message)
             self.found.unreadable.add(name)
             return None
-        self.found.facts[name] = facts_of(directory)
+        facts = facts_of(directory)
+        said = self.found.said[name] = size, said_of(facts)
+        if self._believed.said(name) != said:
+            self.found.facts[name] = facts
         return directory
 
-    def _check_records(self, name: PackName, believed: PackFacts | None) -> None:
+    def _check_records(self, name: PackName) -> None:
         blob = memoryview(self._store.get(name.key))
         self.found.read.add(name)
         self.found.bytes_read += len(blob)
         directory = self._check_directory(name, len(blob), lambda at, n: blob[at : at + n])
         if directory is not None:
             bad = self._bad_records(name, directory.kind, directory.records, blob)
-        elif believed is not None:
+        elif (believed := self._believed.facts(name)) is not None:
             # The records may be good even where the directory is not: a segment says where they are.
             bad = self._bad_records(name, believed.kind, believed.records(), blob)
         else:

@@ -1,12 +1,11 @@
 """The index segments that a node has read, as tables (see `cache` and `table`)."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final
 
-import numpy as np
-
-from engine.repo.cache import CacheFolder, Fill, Layers, Mask, Part
+from engine.repo.cache import CacheFolder, Fill, Layers, Part
 from engine.repo.segment import PackFacts
+from engine.repo.stated import Stated, statement_of
 from engine.repo.table import Table, fold_tables, open_table, write_table
 
 _BATCH: Final = 1 << 20  # entries sorted at once: some 100 MiB
@@ -26,11 +25,42 @@ class FactCache:
             lambda file, parts: fold_tables(file, repository, parts),
         )
 
-    def parts(self, segments: Sequence[str], read: Read) -> list[Part[Table]]:
-        """What the segments of these names state, each in one part alone.
+    def stated(self, segments: Sequence[str], read: Read) -> Stated:
+        """What the segments of these names state.
 
         `read` gives what is stated by those not known yet; None for a damaged one, which is tried again the next time.
         """
+        return Stated(self._parts(segments, read))
+
+    def verified(self, segments: Sequence[str], read: Read) -> Stated:
+        """The same, each read now and held against what is kept of it, which is thrown away where it says something else.
+
+        Segments that are gone by then state nothing. Memory: as many facts as `read` gives at a time.
+        """
+        fresh, damaged, wrong = set[str](), set[str](), set[str]()
+
+        def noting(names: Sequence[str]) -> Iterator[tuple[str, Sequence[PackFacts] | None]]:
+            for name, facts in read(names):
+                if facts is None:
+                    damaged.add(name)
+                else:
+                    fresh.add(name)
+                yield name, facts
+
+        kept = Stated(self._parts(segments, noting)).segments
+        for name, facts in read([name for name in segments if name in kept and name not in fresh]):
+            if facts is not None:
+                fresh.add(name)
+            else:
+                damaged.add(name)
+            if facts is None or [statement_of(one) for one in facts] != kept[name]:
+                wrong.add(name)
+        if wrong:
+            self._layers.forget(wrong)
+        return Stated(self._parts([name for name in segments if name in fresh], read), damaged)
+
+    def _parts(self, segments: Sequence[str], read: Read) -> list[Part[Table]]:
+        """Each segment in one part alone."""
         return self._layers.parts(segments, lambda missing: self._fills(read(missing)))
 
     def forget(self, segment: str) -> None:
@@ -40,34 +70,6 @@ class FactCache:
     def _fills(self, segments: Iterable[tuple[str, Sequence[PackFacts] | None]]) -> Iterator[Fill]:
         for batch in _batches(segments):
             yield lambda file, batch=batch: write_table(file, self._repository, batch)  # type: ignore[misc] # mypy#15459
-
-
-def believable(parts: Iterable[Part[Table]], sizes: Mapping[str, int]) -> tuple[list[tuple[Table, Mask]], set[str]]:
-    """As of facts (`segment.believable`): which packs of the tables count, and the names of these packs.
-
-    That is what agrees with the sizes of the packs that are there, by name, and with every other statement.
-    """
-    found: list[tuple[Table, list[bool]]] = []
-    believed: dict[str, bytes] = {}
-    disputed: set[str] = set()
-    for part in parts:
-        table, rows = part.layer, part.layer.rows_by(part.chosen).tolist()
-        found.append((table, rows))
-        for row, (name, size, said) in enumerate(zip(table.packs, table.sizes, table.said, strict=True)):
-            if not rows[row]:
-                continue
-            if sizes.get(name) != size:
-                rows[row] = False
-            elif name not in believed:
-                believed[name] = said
-            else:
-                rows[row] = False  # it is stated twice, and one of the two suffices
-                if believed[name] != said:
-                    disputed.add(name)
-    if disputed:
-        for table, rows in found:
-            rows[:] = [counts and name not in disputed for counts, name in zip(rows, table.packs, strict=True)]
-    return [(table, np.array(rows, np.bool_)) for table, rows in found], believed.keys() - disputed
 
 
 def _batches(

@@ -20,6 +20,7 @@ Positions = npt.NDArray[np.int64]
 
 _HALVES: Final = struct.Struct(">QQ")
 _PER_FAN: Final = 24  # keys for each value of the top bits
+_RANGE: Final = 1 << 16
 
 
 def halves(prefix: bytes) -> tuple[int, int]:
@@ -64,6 +65,11 @@ class SortedKeys:
 
     def __len__(self) -> int:
         return len(self._highs)
+
+    def edges(self, bits: int) -> Positions:
+        """Where each value of so many top bits begins, and the end: what is between two of them is a range of keys."""
+        values = np.arange(1 << bits, dtype=np.uint64) << np.uint64(64 - bits) if bits else np.zeros(1, np.uint64)
+        return np.append(np.searchsorted(self.highs, values), len(self))
 
     def find(self, high: int, low: int) -> int:
         """The first position of a key; -1 when it is nowhere."""
@@ -126,6 +132,22 @@ def sorted_keys(highs: Longs, lows: Longs) -> SortedKeys:
     counts = np.zeros(1 << fan_bits(len(highs)), np.int64)
     add_to_fan(counts, highs[order])
     return SortedKeys(highs[order], lows[order], fan_of(counts))
+
+
+def range_bits(keys: int) -> int:
+    """How many top bits cut so many keys into ranges that the processor's cache holds."""
+    return (keys // _RANGE).bit_length()
+
+
+def count_distinct(highs: Longs, lows: Longs) -> int:
+    """How many different keys there are, in any order."""
+    order = np.argsort(highs)
+    highs = highs[order]
+    if not (highs[1:] == highs[:-1]).any():
+        return len(highs)
+    lows = lows[order]
+    lows = lows[np.lexsort((lows, highs))]
+    return 1 + int(np.count_nonzero((highs[1:] != highs[:-1]) | (lows[1:] != lows[:-1])))
 
 
 def view(array: Longs | Words) -> memoryview:

@@ -128,6 +128,7 @@ def look_into(repository: Repository, packs: frozenset[PackName], condemned: fro
     read = repository.concurrently(lambda pack: _directory(repository, *pack), there)
     directories = {name: found for (name, _), found in zip(there, read, strict=True)}
     unread = {name for name, found in directories.items() if found is None}
+    # Here a segment stands in for the pack itself, and says what may be deleted: it is read now, and no cache is asked.
     for facts in repository.index_facts() if unread else ():
         if facts.name in unread and facts.size == sizes[facts.name]:
             directories[facts.name] = Directory(facts.name, facts.kind, facts.size, tuple(facts.records()))
@@ -170,19 +171,15 @@ def _live_records(directory: Directory, marks: Marks) -> list[Record]:
 def _given_elsewhere(repository: Repository, chunks: list[bytes], condemned: frozenset[PackName]) -> set[bytes]:
     """Those of the chunks that can be read from a pack that is listed and that no record condemns.
 
-    The index says where to look, first, the listing of packs then which of them are there (I5). That a copy is named
-    somewhere is not enough to delete another one: each is read.
+    The index says where to look, first, the listing of packs then which of them are there (I5). It may be the one that this
+    node keeps, for that a copy is named somewhere is not enough to delete another one: each is read.
     """
     wanted = sorted({bytes(chunk[:REFERENCE]) for chunk in chunks})
     if not wanted:
         return set()
-    keys = Keys.of(b"".join(wanted))
-    stated: list[tuple[PackName, int]] = []
-    for facts in repository.index_facts():
-        if facts.name not in condemned and keys.search(Keys.of(facts.prefixes))[1].any():
-            stated.append((facts.name, facts.size))
+    stated = sorted(repository.index_without(condemned).holders(b"".join(wanted)))
     sizes = repository.pack_sizes()
-    copies = [(name, size) for name, size in dict.fromkeys(stated) if sizes.get(name) == size]
+    copies = [(name, sizes[name]) for name in stated if name in sizes]
     sought, given = frozenset(wanted), set[bytes]()
     for read in repository.concurrently(lambda pack: _directory(repository, *pack), copies):
         if read is not None:

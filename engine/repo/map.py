@@ -83,6 +83,12 @@ class RegionBuilder:
 
 def decode_region(encoded: Buffer, blocks: int) -> list[Entry]:
     """The entries of a region map that covers `blocks` blocks. Raises Damaged."""
+    lengths, chunks = region_columns(encoded, blocks)
+    return list(_entries(lengths.tolist(), chunks))
+
+
+def region_columns(encoded: Buffer, blocks: int) -> tuple[Lengths, bytes]:
+    """The same, as it is stored: lengths, with the bit of a hole, and the chunks joined. Raises Damaged."""
     view = memoryview(encoded)
     if len(view) < 8 or bytes(view[:4]) != _REGION_MAGIC:
         raise Damaged("a region map does not start with its magic")
@@ -93,12 +99,17 @@ def decode_region(encoded: Buffer, blocks: int) -> list[Entry]:
         raise Damaged("a region map has more entries than its region has blocks")
     lengths: Lengths = np.frombuffer(view[8 : 8 + 2 * count], dtype="<u2")
     chunks = bytes(view[8 + 2 * count :])
-    entries = list(_entries(lengths.tolist(), chunks))
-    if len(chunks) != REFERENCE * sum(not entry.is_hole for entry in entries):
+    covered, is_chunk = lengths & np.uint16(_HOLE_BIT - 1), lengths & _HOLE_BIT == 0
+    if len(chunks) != REFERENCE * int(np.count_nonzero(is_chunk)):
         raise Damaged("a region map names more or fewer chunks than it has entries for")
-    if sum(entry.blocks for entry in entries) != blocks or any(entry.blocks == 0 for entry in entries):
+    if int(covered.sum(dtype=np.int64)) != blocks or not covered.all():
         raise Damaged("a region map does not cover its region")
-    return entries
+    longest = int(covered[is_chunk].max(initial=0))
+    if longest * BLOCK > CHUNK_LIMIT:
+        raise Damaged(f"a region map names a chunk of {longest} blocks")
+    if not np.frombuffer(chunks, np.uint64).reshape(-1, 2).any(axis=1).all():
+        raise Damaged("a region map lacks the name of a chunk")
+    return lengths, chunks
 
 
 def _entries(lengths: list[int], chunks: bytes) -> Iterator[Entry]:
@@ -108,12 +119,7 @@ def _entries(lengths: list[int], chunks: bytes) -> Iterator[Entry]:
         if length & _HOLE_BIT:
             yield Entry(start, blocks, ZEROS)
         else:
-            chunk = chunks[position : position + REFERENCE]
-            if len(chunk) < REFERENCE or chunk == ZEROS:
-                raise Damaged("a region map lacks the name of a chunk")
-            if blocks * BLOCK > CHUNK_LIMIT:
-                raise Damaged(f"a region map names a chunk of {blocks} blocks")
-            yield Entry(start, blocks, chunk)
+            yield Entry(start, blocks, chunks[position : position + REFERENCE])
             position += REFERENCE
         start += blocks
 

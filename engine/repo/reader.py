@@ -31,6 +31,7 @@ from engine.repo.map import (
     page_count,
     page_regions,
     region_blocks,
+    region_columns,
 )
 from engine.repo.pack import PackName
 from engine.repo.seal import NONCE, Cipher, Keyring
@@ -98,6 +99,11 @@ class Reader:
         if reference == ZEROS:
             return hole_region(blocks)
         return self._decoded(reference, f"the map of region {number}", decode_region, blocks)
+
+    def region_chunks(self, reference: bytes, number: int, size: int) -> bytes:
+        """The references of the chunks of region `number`, joined: much faster than its entries."""
+        (chunks,) = self._decoded(reference, f"the map of region {number}", _chunks, region_blocks(size, number))
+        return chunks
 
     def all_regions(self, root: bytes, size: int) -> Iterator[bytes]:
         """The references of all regions of a volume, in order."""
@@ -282,6 +288,10 @@ class Reader:
         if cipher is None:
             cipher = self._ciphers[pack] = self._keyring.cipher("pack", str(pack))
         return cipher
+
+
+def _chunks(encoded: bytes, blocks: int) -> list[bytes]:
+    return [region_columns(encoded, blocks)[1]]
 
 
 def _locate(entry: Entry, index: Index) -> Location:

@@ -23,6 +23,7 @@ from engine.repo.repository import Repository, Survey
 from engine.repo.salvage import Salvage
 from engine.repo.sample import Sample
 from engine.repo.segment import PackFacts, decode_segment, encode_segment, in_batches
+from engine.repo.table import said_of
 from engine.store.base import NoSuchBlob
 from engine.units import format_size
 
@@ -129,18 +130,25 @@ class _Mending:
 
     def _mend_segments(self) -> None:
         false = self._contents.false_statements(self._examined)
-        broken = [name for name, stated in self._contents.segments.items() if stated is None and self._is_broken(name)]
+        broken = [name for name in sorted(self._contents.stated.damaged) if self._is_broken(name)]
         again = {facts.name: facts for facts in self._unstated()}
         for segment in false:
-            for facts in self._contents.segments[segment] or ():
+            for facts in self._repository.segment(segment):
                 if facts.name in self._contents.sizes and facts.name not in self.condemned:
-                    again[facts.name] = self._examined.facts.get(facts.name, facts)
+                    again[facts.name] = self._truth(facts)
         for batch in in_batches([*again.values(), *self._salvage.facts]):
             self._state(batch)
         for name in broken:
             self._remove(f"index/{name}", "it cannot be read, and what the packs hold is stated")
         for name, packs in false.items():
             self._remove(f"index/{name}", f"it stated what is not so of {len(packs)} packs")
+
+    def _truth(self, stated: PackFacts) -> PackFacts:
+        """What the pack says itself, where it was asked; else what is stated of it."""
+        said = self._examined.said.get(stated.name)
+        if said in (None, (stated.size, said_of(stated))):
+            return stated
+        return self._examined.facts.get(stated.name) or self._contents.believed.facts(stated.name) or stated
 
     def _is_broken(self, segment: str) -> bool:
         """Not only the way here was bad, when it was read first."""
@@ -154,7 +162,7 @@ class _Mending:
 
     def _unstated(self) -> Iterator[PackFacts]:
         """What packs say of themselves and no segment does; a session that is open will state its own."""
-        stated = {facts.name for known in self._contents.segments.values() for facts in known or ()}
+        stated = self._contents.stated.packs
         sessions = self._repository.open_sessions()
         out_of_use = {pack for record in self._contents.condemned for pack in record.packs}.union(self.condemned)
         for name, facts in sorted(self._examined.facts.items()):

@@ -28,7 +28,7 @@ from engine.repo.descriptor import (
     read_descriptor,
 )
 from engine.repo.document import DOCUMENT_LIMIT
-from engine.repo.factcache import FactCache, believable
+from engine.repo.factcache import FactCache, Read
 from engine.repo.index import Index
 from engine.repo.keyblob import KEYS_PREFIX, Secret, wrap_master
 from engine.repo.manifest import BROKEN, FORGOTTEN, TOMBSTONE_LIMIT, Manifest, open_manifest
@@ -40,6 +40,7 @@ from engine.repo.reader import Reader
 from engine.repo.seal import Entropy, Keyring
 from engine.repo.segment import SEGMENT_LIMIT, PackFacts, decode_segment, facts_of
 from engine.repo.session import PACK_TARGET, Purpose, Session, open_session, session_of
+from engine.repo.stated import Stated
 from engine.repo.table import Table
 from engine.repo.unlock import unlock
 from engine.store.base import Blob, BlobExists, NoSuchBlob, Store
@@ -47,6 +48,7 @@ from engine.units import MIB
 
 CONNECTIONS: Final = 8
 _BATCH_LIMIT: Final = 4 * MIB
+_PACK_PREFIX: Final = len("pack/")
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -319,26 +321,38 @@ class Repository:
 
     def reading_index(self) -> Index:
         """The index over all packs that can be read: what a collector has condemned, too, while it stands."""
-        return Index.over(*self._contents_without(given_up(survey_condemnations(self)[0])))
+        return self.index_without(given_up(survey_condemnations(self)[0]))
 
-    def _contents_without(self, left_out: Collection[PackName]) -> tuple[list[tuple[Table, Mask]], list[PackFacts]]:
+    def index_without(self, packs: Collection[PackName]) -> Index:
+        """The index over all other packs, listed after the segments."""
+        return Index.over(*self._contents_without(packs))
+
+    def _contents_without(self, left_out: Collection[PackName]) -> tuple[Sequence[tuple[Table, Mask]], list[PackFacts]]:
         """What is in all other packs that are listed: what segments say of it that can be believed, and the rest."""
-        segments = {blob.key.removeprefix("index/"): blob for blob in self.store.list("index/")}
-        parts = self._facts.parts(list(segments), lambda names: self._read_segments([segments[name] for name in names]))
-        names = {str(pack) for pack in left_out}
+        stated = self.stated()
         # By name and not by PackName, which takes ten times as long to make: there may be many thousands.
-        sizes = {
-            name: blob.size
-            for blob in self.store.list("pack/")
-            if (name := blob.key.removeprefix("pack/")) not in names
-        }
-        stated, believed = believable(parts, sizes)
+        sizes = {blob.key[_PACK_PREFIX:]: blob.size for blob in self.store.list("pack/")}
+        for name in {str(pack) for pack in left_out} & sizes.keys():
+            del sizes[name]
+        believed = stated.believed(sizes)
         others = [
             (pack, size)
             for name, size in sizes.items()
-            if name not in believed and (pack := parse_pack_key(f"pack/{name}")) is not None
+            if name not in believed.packs and (pack := parse_pack_key(f"pack/{name}")) is not None
         ]
-        return stated, [facts for facts in self.concurrently(self.read_facts, others) if facts is not None]
+        return believed.tables, [facts for facts in self.concurrently(self.read_facts, others) if facts is not None]
+
+    def stated(self) -> Stated:
+        """What the segments state that are listed now. Those that this node has read before are not read again."""
+        return self._stated(self._facts.stated)
+
+    def verified_statements(self) -> Stated:
+        """The same, and every segment is read from the store itself; so pushes, too, come to know of those that are damaged."""
+        return self._stated(self._facts.verified)
+
+    def _stated(self, recall: Callable[[Sequence[str], Read], Stated]) -> Stated:
+        segments = {blob.key.removeprefix("index/"): blob for blob in self.store.list("index/")}
+        return recall(list(segments), lambda names: self._read_segments([segments[name] for name in names]))
 
     def index_facts(self) -> Iterator[PackFacts]:
         """What all index segments state. A damaged segment is passed over: packs describe themselves."""

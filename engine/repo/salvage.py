@@ -73,14 +73,10 @@ class Salvage:
         except Damaged:
             return None
 
-    def _statements(self, name: PackName) -> Iterator[PackFacts]:
-        for stated in self._diagnosis.contents.segments.values():
-            yield from (facts for facts in stated or () if facts.name == name)
-
     def _stated(self, name: PackName) -> Iterator[Record]:
         """The records by whatever any segment says of the pack, be it of another length."""
         seen: set[tuple[bytes, int, int]] = set()
-        for facts in self._statements(name):
+        for facts in self._diagnosis.contents.stated.facts(name):
             for record in facts.records():
                 place = (record.chunk, record.offset, record.length)
                 if place not in seen:
@@ -88,7 +84,7 @@ class Salvage:
                     yield record
 
     def _stated_kind(self, name: PackName) -> PackKind:
-        return next((facts.kind for facts in self._statements(name)), PackKind.CHUNKS)
+        return next((facts.kind for facts in self._diagnosis.contents.stated.facts(name)), PackKind.CHUNKS)
 
     def _is_elsewhere(self, reference: bytes) -> bool:
         """Is it in a pack that will stay, or saved already?"""

@@ -1,7 +1,7 @@
 """Index segments: facts of which chunk is in which pack, where (rok-repository(5), INDEX SEGMENTS)."""
 
 import struct
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -71,19 +71,6 @@ def facts_of(directory: Directory) -> PackFacts:
         b"".join(record.chunk[:REFERENCE] for record in directory.records),
         np.array([record.length_word for record in directory.records], dtype=np.uint32),
     )
-
-
-def believable(stated: Iterable[PackFacts], sizes: Mapping[PackName, int]) -> dict[PackName, PackFacts]:
-    """Of what is stated, that which agrees with the sizes of the packs that are there, and with every other statement.
-
-    Of the other packs their own directories tell: a false or rotten statement hides nothing.
-    """
-    believed: dict[PackName, PackFacts] = {}
-    disputed: set[PackName] = set()
-    for facts in stated:
-        if sizes.get(facts.name) == facts.size and not believed.setdefault(facts.name, facts).agrees_with(facts):
-            disputed.add(facts.name)
-    return {name: facts for name, facts in believed.items() if name not in disputed}
 
 
 def in_batches(packs: Iterable[PackFacts]) -> Iterator[list[PackFacts]]:

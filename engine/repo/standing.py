@@ -1,15 +1,21 @@
 """How much of each pack is live: by this a collection chooses what to condemn. It is economy, and carries no safety."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
+from typing import Final
 
 import numpy as np
 
+from engine.repo.cache import Mask
 from engine.repo.consolidate import Outline
+from engine.repo.keys import range_bits
 from engine.repo.marks import Keys, Marks
-from engine.repo.pack import RAW_BIT, PackName
+from engine.repo.pack import PackName
 from engine.repo.repository import Repository
-from engine.repo.segment import PackFacts
+from engine.repo.table import Table, table_in_memory
+
+_RELEASE_EVERY: Final = 16  # ranges
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +35,7 @@ class Standing:
 
 @dataclass(frozen=True, slots=True)
 class PackSurvey:
-    """How the packs stand; the index segments that were read for it; and the packs that none of these stated."""
+    """How the packs stand; the index segments that tell of them; and the packs that none of these stated."""
 
     packs: tuple[Standing, ...]
     segments: tuple[Outline, ...]
@@ -39,46 +45,59 @@ class PackSurvey:
 def survey_packs(repository: Repository, marks: Marks, condemned: frozenset[PackName]) -> PackSurvey:
     """How all packs stand that are not condemned and not being written, and whose contents are known.
 
-    Reads the index, and the directories of packs that it does not state. Memory: a segment or two, and a byte a mark.
+    By the tables of the node's cache, and the directories of packs that no segment states. Memory: two bytes a chunk.
     """
     writing = repository.open_sessions()
     sizes = repository.pack_sizes()
-    unseen = {n: size for n, size in sizes.items() if n not in condemned and n.owner not in writing}
-    judge, segments = _Judge(marks), list[Outline]()
-    packs: list[Standing] = []
-    for name, stated in repository.index_segments():
-        if stated is None:
-            continue
-        segments.append(Outline(name, {facts.name: facts.entries for facts in stated}))
-        new = {facts.name: facts for facts in stated if unseen.get(facts.name) == facts.size}
-        packs += judge.standings(list(new.values()))
-        for pack in new:
-            del unseen[pack]
-    unstated = [facts for facts in map(repository.read_facts, unseen.items()) if facts is not None]
-    packs += judge.standings(unstated)
+    unseen = {str(n): (n, size) for n, size in sizes.items() if n not in condemned and n.owner not in writing}
+    stated = repository.stated()
+    believed = stated.believed({name: size for name, (_, size) in unseen.items()})
+    judge, packs = _Judge(marks), list[Standing]()
+    for table, rows in believed.tables:
+        packs += judge.standings(table, rows)
+    others = [pack for name, pack in unseen.items() if name not in believed.packs]
+    unstated = [facts for facts in map(repository.read_facts, others) if facts is not None]
+    if unstated:
+        packs += judge.standings(table_in_memory([("", unstated)]), np.ones(len(unstated), np.bool_))
+    segments = (
+        Outline(name, {statement.pack: statement.entries for statement in statements})
+        for name, statements in stated.segments.items()
+    )
     return PackSurvey(tuple(packs), tuple(segments), tuple(facts.name for facts in unstated))
 
 
 class _Judge:
-    """Tells the live bytes of packs, a segment at a time; of two copies of a chunk the later one is dead."""
+    """Tells the live bytes of packs, a table at a time; of several copies of a chunk only the first counts."""
 
     def __init__(self, marks: Marks) -> None:
         self._marks = marks
         self._given = np.zeros(marks.places, np.bool_)
 
-    def standings(self, packs: Sequence[PackFacts]) -> Iterator[Standing]:
-        keys = Keys.of(b"".join(facts.prefixes for facts in packs))
-        order = np.lexsort((keys.low, keys.high))  # neighbours are looked up together, which is many times faster
-        keys = keys[order]
-        places, counts = self._marks.find(keys)
-        counts[1:] &= (keys.high[1:] != keys.high[:-1]) | (keys.low[1:] != keys.low[:-1])
-        counts[counts] = ~self._given[places[counts]]
-        self._given[places[counts]] = True
-        is_live = np.empty(len(order), np.bool_)
-        is_live[order] = counts
-        start = 0
-        for facts in packs:
-            lengths = (facts.lengths & np.uint32(RAW_BIT - 1)).astype(np.int64)
-            live = lengths[is_live[start : start + facts.entries]]
-            yield Standing(facts.name, facts.size, int(lengths.sum()), int(live.sum()))
-            start += facts.entries
+    def standings(self, table: Table, rows: Mask) -> Iterator[Standing]:
+        """Of the packs in these rows."""
+        totals, live = table.record_bytes().tolist(), table.record_bytes(self._live(table, rows)).tolist()
+        sizes = table.sizes.tolist()
+        for row in np.flatnonzero(rows).tolist():
+            yield Standing(table.pack(row), sizes[row], totals[row], live[row])
+
+    def _live(self, table: Table, rows: Mask) -> Mask:
+        """The records that are live and that no other one is counted for."""
+        live = np.zeros(table.slots, np.bool_)
+        for number, (start, end) in enumerate(pairwise(table.keys.edges(range_bits(len(table.keys))).tolist())):
+            # In the order of the marks: neighbours are looked up together, which is many times faster.
+            places, found = self._marks.find(Keys(table.keys.highs[start:end], table.keys.lows[start:end]))
+            records = table.records(start, end)
+            if not rows.all():
+                found &= rows[table.rows_of(np.arange(start, end))]
+            places, records = places[found], records[found]
+            if (places[1:] <= places[:-1]).any():  # copies: one pack is to have all the first ones, not each pack some
+                order = np.lexsort((records, places))
+                places, records = places[order], records[order]
+                first = np.append(True, places[1:] != places[:-1])
+                places, records = places[first], records[first]
+            fresh = ~self._given[places]
+            self._given[places[fresh]] = True
+            live[records[fresh]] = True
+            if number % _RELEASE_EVERY == 0:
+                table.release()
+        return live

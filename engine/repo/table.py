@@ -22,6 +22,7 @@ import struct
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import accumulate
 from typing import Any, Final
 
@@ -32,8 +33,19 @@ from blake3 import blake3
 
 from engine.errors import Damaged
 from engine.repo.cache import Mask, Part
-from engine.repo.keys import Longs, Positions, SortedKeys, Words, add_to_fan, all_halves, fan_bits, fan_of, view
-from engine.repo.pack import HEADER, RAW_BIT, PackName
+from engine.repo.keys import (
+    Longs,
+    Positions,
+    SortedKeys,
+    Words,
+    add_to_fan,
+    all_halves,
+    fan_bits,
+    fan_of,
+    range_bits,
+    view,
+)
+from engine.repo.pack import HEADER, RAW_BIT, PackKind, PackName
 from engine.repo.segment import PackFacts
 from engine.store.base import KEY_LIMIT
 from engine.units import MIB
@@ -52,8 +64,8 @@ _TYPES: Final[tuple[np.dtype[Any], ...]] = (
     np.dtype(f"S{KEY_LIMIT}"),
     _ROW,
 )
-_RANGE: Final = 1 << 16  # keys sorted at once by a fold: what the processor's cache holds
 _RELEASE_EVERY: Final = 16  # ranges
+_ROWS_AT_ONCE: Final = 1 << 12
 _PLAIN: Final = RAW_BIT - 1
 _NO_REPOSITORY: Final = bytes(16).hex()
 
@@ -98,16 +110,16 @@ class Table:
         # Memoryviews of the same, for one look-up at a time.
         self._record, self._start, self._first = map(view, (self._records, self._starts, self.firsts))
 
-    @property
+    @cached_property
     def packs(self) -> list[str]:
         """The packs' names, row after row."""
         names: list[str] = self._rows["name"].astype("U41").tolist()
         return names
 
     @property
-    def sizes(self) -> list[int]:
+    def sizes(self) -> Words:
         """Of the packs, in bytes."""
-        sizes: list[int] = self._rows["size"].tolist()
+        sizes: Words = self._rows["size"]
         return sizes
 
     @property
@@ -127,6 +139,29 @@ class Table:
         """How many entries each pack has."""
         return np.diff(self.firsts, append=np.uint32(len(self._starts))).astype(np.int64) - 1
 
+    @property
+    def slots(self) -> int:
+        """Records are numbered below this; one number after the last record of each pack is of none."""
+        return len(self._starts)
+
+    def records(self, start: int, end: int) -> Words:
+        """The records of the entries from one position to another."""
+        return self._records[start:end]
+
+    def record_bytes(self, chosen: Mask | None = None) -> Positions:
+        """Of each pack, how many bytes its records take: all of them, or the chosen ones."""
+        counts = self.counts
+        if chosen is None:
+            ends: Positions = (self._starts[self.firsts + counts] & np.uint32(_PLAIN)).astype(np.int64)
+            return ends - HEADER
+        sums = []
+        for row in range(0, len(counts), _ROWS_AT_ONCE):
+            firsts = self.firsts[row : row + _ROWS_AT_ONCE].astype(np.int64)
+            start, end = int(firsts[0]), int(firsts[-1] + counts[row : row + _ROWS_AT_ONCE][-1])
+            lengths = np.diff(self._starts[start : end + 1] & np.uint32(_PLAIN), append=np.uint32(0))
+            sums.append(np.add.reduceat(np.where(chosen[start : end + 1], lengths, 0), firsts - start, dtype=np.int64))
+        return np.concatenate([*sums, np.empty(0, np.int64)])
+
     def weigh(self, chosen: Mask) -> int:
         """How many entries the chosen segments state."""
         return int(self.counts[self.rows_by(chosen)].sum())
@@ -140,6 +175,22 @@ class Table:
         """The name of one pack."""
         owner, _, number = self._rows["name"][row].decode().partition("-")
         return PackName(owner, int(number, 16))
+
+    def facts(self, row: int) -> PackFacts:
+        """All that is stated of one pack. It takes a look at every entry."""
+        first, count = int(self.firsts[row]), int(self.counts[row])
+        at = np.flatnonzero((self._records >= first) & (self._records < first + count))
+        at = at[np.argsort(self._records[at])]
+        both = np.stack([self.keys.highs[at], self.keys.lows[at]], axis=1)
+        _, lengths, raw = self.places(at)
+        lengths |= raw.astype(np.uint32) << np.uint32(31)
+        kind, size = PackKind(int(self.kinds[row])), int(self.sizes[row])
+        return PackFacts(self.pack(row), kind, size, both.astype(">u8").tobytes(), lengths)
+
+    def rows_of_segment(self, segment: int) -> range:
+        """The packs that one segment, by its number, states, in its order."""
+        first, end = np.searchsorted(self._rows["segment"], [segment, segment + 1]).tolist()
+        return range(first, end)
 
     def row(self, at: int) -> int:
         """The pack of an entry."""
@@ -180,7 +231,7 @@ def write_table(file: int, repository: str, segments: Sequence[tuple[str, Sequen
     rows["kind"] = [pack.kind for pack in packs]
     rows["segment"] = np.repeat(np.arange(len(segments)), [len(stated) for _, stated in segments])
     rows["size"] = [pack.size for pack in packs]
-    rows["said"] = np.frombuffer(b"".join(map(_said, packs)), "V16")
+    rows["said"] = np.frombuffer(b"".join(map(said_of, packs)), "V16")
     rows["first"] = np.cumsum(counts + 1) - (counts + 1)
     records = np.arange(counts.sum()) + np.repeat(np.arange(len(packs)), counts)
     lengths = np.concatenate([pack.lengths for pack in packs] or [np.empty(0, np.uint32)])
@@ -192,7 +243,7 @@ def write_table(file: int, repository: str, segments: Sequence[tuple[str, Sequen
     writer.finish()
 
 
-def _said(pack: PackFacts) -> bytes:
+def said_of(pack: PackFacts) -> bytes:
     """By this two statements about a pack can be compared."""
     return blake3(b"".join((bytes((pack.kind,)), pack.lengths.tobytes(), pack.prefixes))).digest(length=16)
 
@@ -232,8 +283,8 @@ def fold_tables(file: int, repository: str, parts: Sequence[Part[Table]]) -> Non
     writer = _Writer(file, repository, names, rows, entries)
     for one in picked:
         writer.append(_STARTS, one.starts())
-    bits = (entries // _RANGE).bit_length()
-    edges = [one.edges(bits) for one in picked]
+    bits = range_bits(entries)
+    edges = [part.layer.keys.edges(bits) for part in parts]
     for number in range(1 << bits):
         slices = [
             one.keys(int(edge[number]), int(edge[number + 1]), base)
@@ -272,11 +323,6 @@ class _Picked:
         """Its part of that column."""
         starts = self._table._starts
         return starts if self._all else starts[np.repeat(self._kept, self._slots)]
-
-    def edges(self, bits: int) -> Positions:
-        """Where each value of the top bits begins, and the end."""
-        values = np.arange(1 << bits, dtype=np.uint64) << np.uint64(64 - bits) if bits else np.zeros(1, np.uint64)
-        return np.append(np.searchsorted(self._table.keys.highs, values), len(self._table.keys))
 
     def keys(self, start: int, end: int, record_base: int) -> tuple[Longs, Longs, Positions]:
         """Those entries of the positions [start, end) that count."""

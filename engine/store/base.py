@@ -23,10 +23,10 @@ key is none; NotFound where the bucket is missing; OutOfSpace; Failed for the re
 """
 
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
-from datetime import datetime
-from typing import Final, Protocol
+import string
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+from typing import Final, NamedTuple, Protocol
 
 from engine.errors import Failed, NotFound, Refused, Unreachable
 
@@ -34,16 +34,22 @@ KEY_LIMIT: Final = 200
 
 _KEY: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*(?:/[A-Za-z0-9_-][A-Za-z0-9._-]*)*")
 
+_CHARACTERS: Final = (string.ascii_letters + string.digits + "-._/").encode()
+
 Buffer = bytes | bytearray | memoryview
 
 
-@dataclass(frozen=True, slots=True)
-class Blob:
+class Blob(NamedTuple):  # half as long in the making as a frozen dataclass: there may be many thousands in a listing
     """What a listing says of a blob: its key, its size, and when the store's clock says it was written."""
 
     key: str
     size: int
-    modified: datetime
+    written: float  # seconds since 1970; of many that are listed, few are asked for their time of day
+
+    @property
+    def modified(self) -> datetime:
+        """The same, as a time of day."""
+        return datetime.fromtimestamp(self.written, UTC)
 
 
 class NoSuchBlob(NotFound):
@@ -106,6 +112,12 @@ class Store(Protocol):
 def is_key(text: str) -> bool:
     """Whether `text` may be the key of a blob."""
     return len(text) <= KEY_LIMIT and _KEY.fullmatch(text) is not None
+
+
+def are_keys(names: Iterable[str]) -> bool:
+    """Whether each of many names without `/` may be a key, but for its length: tens of times as fast as one by one."""
+    joined = "/" + "/".join(names)
+    return joined.isascii() and not joined.encode().translate(None, _CHARACTERS) and "/." not in joined
 
 
 def check_key(key: str) -> str:

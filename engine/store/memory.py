@@ -50,12 +50,12 @@ class MemoryStore:
         check_prefix(prefix)
         with self._lock:
             found = [(key, *blob) for key, blob in self._blobs.items() if key.startswith(prefix)]
-        return (Blob(key, len(body), modified) for key, body, modified in sorted(found))
+        return (Blob(key, len(body), modified.timestamp()) for key, body, modified in sorted(found))
 
     def stat(self, key: str) -> Blob:
         """Size and time of one blob."""
         body, modified = self._find(key)
-        return Blob(key, len(body), modified)
+        return Blob(key, len(body), modified.timestamp())
 
     def delete(self, key: str) -> None:
         """Forget the blob."""

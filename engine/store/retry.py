@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from engine.clock import Clock
 from engine.errors import RokError, Unreachable
@@ -24,6 +24,10 @@ class Patience:
     first_pause_seconds: float = 0.5
     longest_pause_seconds: float = 30
     total_seconds: float = 300
+
+
+# Who waits at a terminal is to learn within seconds that a store does not answer; work that is under way has more patience.
+FIRST_CONTACT: Final = Patience(attempts=4)
 
 
 class Retrying:

@@ -211,7 +211,7 @@ class S3Store:
         """HeadObject."""
         with self._errors("look at", key):
             response = self._client.head_object(Bucket=self._bucket, Key=self._name(key))
-        return Blob(key, response["ContentLength"], _whole_second(response["LastModified"]))
+        return Blob(key, response["ContentLength"], _whole_second(response["LastModified"]).timestamp())
 
     def delete(self, key: str) -> None:
         """DeleteObject."""
@@ -253,7 +253,7 @@ class S3Store:
                 for entry in page.get("Contents", ()):
                     key = entry["Key"][len(self._prefix) :]
                     if is_key(key):
-                        found.append(Blob(key, entry["Size"], _whole_second(entry["LastModified"])))
+                        found.append(Blob(key, entry["Size"], _whole_second(entry["LastModified"]).timestamp()))
         # Amazon sorts by bytes; SeaweedFS folder by folder, so that `a/b` comes before `a-b`.
         found.sort(key=lambda blob: blob.key)
         yield from found

@@ -1,7 +1,8 @@
 """From the words of the command line to values, without pydantic: typer would import it for that, and it takes half the start.
 
-It holds for the types that kalec's options have: text, paths, whole numbers, enumerations, lists of them. A parameter of any
-other type, or with checks of typer's own, is left to typer; so is everything, if typer no longer keeps its coercion there.
+It holds for the types that the options of kalec and rokctl have: text, paths, whole numbers, enumerations, what a function of
+their own parses, lists of them. A parameter of any other type, or with checks of typer's own, is left to typer; so is
+everything, if typer no longer keeps its coercion there.
 """
 
 from collections.abc import Callable
@@ -14,7 +15,7 @@ from typing import Any, Union, get_args, get_origin
 import typer
 from typer._coercion import RuntimeParam  # private: typer has no other way in (0.29)
 
-_TYPER_CHECKS = ("parser", "exists", "resolve_path", "writable", "path_type", "clamp")
+_TYPER_CHECKS = ("exists", "resolve_path", "writable", "path_type", "clamp")
 
 
 def read_plainly(command: Any) -> None:
@@ -51,6 +52,9 @@ def _reader(annotation: Any, asked: Any) -> Callable[[Any], Any] | None:
     if get_origin(annotation) is list:
         read = _reader(get_args(annotation)[0], asked)
         return (lambda words: [read(word) for word in words]) if read else None
+    if asked.parser is not None:
+        parse: Callable[[Any], Any] = asked.parser
+        return parse
     if annotation in (str, Path):
         kind: type = annotation
         return lambda word: kind(word)

@@ -5,14 +5,20 @@ Reads no more metadata than it must: the folders that hold the module, and in th
 
 import importlib.machinery
 import json
+import os
 import re
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Final
 
 from kalec.emit.lockfile import normalised
+
+# What follows a module's path in its record: the rest of the path of a package, of a source file, or of a binary, as
+# fast.cpython-311-x86_64-linux-gnu.so.
+_REST: Final = re.compile(rb"/|\.py,|\.[^/,\n]*(so|pyd),")
 
 
 @dataclass(frozen=True)
@@ -24,12 +30,12 @@ class Distribution:
     folder: Path
 
     @cached_property
-    def files(self) -> str:
-        """The paths that it has installed, a line each, with '/'; "" when it keeps no record."""
+    def record(self) -> bytes:
+        """The files that it has installed, a line each, which begins with the path; empty when it keeps no record."""
         try:
-            return (self.folder / "RECORD").read_text(encoding="utf-8", errors="replace")
+            return b"\n" + (self.folder / "RECORD").read_bytes()
         except OSError:
-            return ""
+            return b""
 
     @cached_property
     def top_modules(self) -> frozenset[str]:
@@ -41,8 +47,11 @@ class Distribution:
 
     def has(self, module: str) -> bool:
         """Whether it has installed the file or the folder of a dotted module."""
-        path = re.escape(module.replace(".", "/"))
-        return re.search(rf"(?m)^\"?{path}(/|\.py,|\.[^/,]*(so|pyd),)", self.files) is not None
+        line = b"\n" + module.replace(".", "/").encode()
+        start = self.record.find(line)
+        while start >= 0 and not _REST.match(self.record, start + len(line)):
+            start = self.record.find(line, start + 1)
+        return start >= 0
 
     @cached_property
     def is_from_index(self) -> bool:
@@ -119,13 +128,13 @@ def _narrowed(found: list[Distribution], module: str) -> list[Distribution]:
 
 def _read_folder(folder: Path) -> Iterator[tuple[str, Distribution]]:
     try:
-        entries = sorted(folder.iterdir())
+        entries = sorted(entry.name for entry in os.scandir(folder) if entry.name.endswith(".dist-info"))
     except OSError:
         return
     for entry in entries:
-        name, dash, version = entry.name.removesuffix(".dist-info").partition("-")
-        if entry.suffix == ".dist-info" and dash:
-            yield normalised(name), Distribution(normalised(name), version, entry)
+        name, dash, version = entry.removesuffix(".dist-info").partition("-")
+        if dash:
+            yield normalised(name), Distribution(normalised(name), version, folder / entry)
 
 
 def is_standard(module: str) -> bool:

@@ -15,6 +15,9 @@ from kalec.model import JsonValue, Parameter, Pipeline, Place, Step, VolumeKind
 ARGUMENT_LIMIT: Final = 131_071
 """The bytes that Linux takes for one argument of a command. KFP hands the JSON of a step's container to a program as one."""
 
+REQUEST_LIMIT: Final = 1_572_864
+"""The bytes that etcd takes for one object, and KFP makes one object of all steps of a pipeline."""
+
 _EXACT: Final = 2**53  # the whole numbers that a double holds: KFP has no other numbers
 
 
@@ -26,9 +29,7 @@ def check(pipeline: Pipeline, options: EmitOptions, findings: Findings) -> None:
         _check_resources(step, findings)
     _check_volumes(pipeline, findings)
     _note_what_is_lost(pipeline, options, findings)
-    plan = plan_of(pipeline, options)
-    for step in pipeline.steps:
-        _check_length(plan, step, findings)
+    _check_lengths(plan_of(pipeline, options), findings)
 
 
 def _check_parameter(parameter: Parameter, findings: Findings) -> None:
@@ -96,11 +97,24 @@ def _note_what_is_lost(pipeline: Pipeline, options: EmitOptions, findings: Findi
                 findings.add("KLC305", step.place, message)
 
 
-def _check_length(plan: Plan, step: Step, findings: Findings) -> None:
-    length = len(
-        json.dumps(container_of(plan, step), ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
-    )
-    if length > ARGUMENT_LIMIT:
-        message = f"step {step.name!r} is {length:,} bytes with what executes it, and KFP can start {ARGUMENT_LIMIT:,}"
-        hint = "move code into a module that the image has, or data into a file"
-        findings.add("KLC304", step.place, message, hint=hint)
+def _check_lengths(plan: Plan, findings: Findings) -> None:
+    whole = 0
+    for step in plan.pipeline.steps:
+        length = _length(plan, step)
+        whole += length
+        if length > ARGUMENT_LIMIT:
+            message = (
+                f"step {step.name!r} is {length:,} bytes with what executes it, and KFP can start {ARGUMENT_LIMIT:,}"
+            )
+            hint = "move code into a module that the image has, or data into a file"
+            findings.add("KLC304", step.place, message, hint=hint)
+    if whole > REQUEST_LIMIT:
+        count = len(plan.pipeline.steps)
+        message = f"its {count} steps are {whole:,} bytes, and Kubernetes holds {REQUEST_LIMIT:,} of one object"
+        hint = "join short steps, or make two pipelines of it"
+        findings.add("KLC306", Place(plan.pipeline.source), message, hint=hint)
+
+
+def _length(plan: Plan, step: Step) -> int:
+    container = json.dumps(container_of(plan, step), ensure_ascii=False, separators=(",", ":"))
+    return len(container.encode("utf-8", "replace"))

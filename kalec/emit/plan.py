@@ -9,7 +9,7 @@ from kalec.emit.naming import task_names, unique
 from kalec.emit.options import EmitOptions
 from kalec.model import Parameter, Pipeline, Step
 
-_GLOBALS: Final = frozenset(["STEP", "RUNTIME", "execute_step"])  # what the function uses; see kalec.emit.program
+_GLOBALS: Final = frozenset(["STEP", "kalec_runtime"])  # what the function uses; see kalec.emit.program
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,18 +1,17 @@
-"""The Python program of a step, as it stands in the pipeline: the notebook's cells first, then what executes them.
+"""The Python program of a step, as it stands in the pipeline: the notebook's cells first, then the runtime, packed.
 
 It is a lightweight component as the KFP SDK makes them: a module with a function, whose annotated arguments KFP fills in
 with parameters, with artifacts to read, and with artifacts to write.
 """
 
 import re
-from functools import cache
-from pathlib import Path
 from typing import Final
 
 from kalec import VERSION
 from kalec.emit.plan import Plan, Signature
 from kalec.model import JsonValue, ParameterType, Step
-from kalec.runtime import describe, source_text
+from kalec.runtime import describe
+from kalec.runtime.packed import PACKED
 
 _ANNOTATIONS: Final = {
     ParameterType.INTEGER: "int",
@@ -22,11 +21,20 @@ _ANNOTATIONS: Final = {
     ParameterType.LIST: "list",
     ParameterType.DICT: "dict",
 }
-# \r would become \n in a source file, and no YAML reader lets other controls through.
 PLACEHOLDER: Final = "{{$"
-_NOT_AS_IT_IS: Final = re.compile(
-    r"[^\t\n\x20-\x7e\xa1-\u1fff\u2030-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]"
+# What no reader of the text would see as it is: controls (\r would become \n), spaces of other kinds, marks of direction.
+_UNSEEN: Final = re.compile(
+    r"[\x00-\x08\x0b-\x1f\x7f-\xa0\xad\u2000-\u200f\u2028-\u202f\u205f-\u206f\ud800-\udfff\ufeff\ufff9-\uffff]"
 )
+
+_RUNTIME: Final = f'''\
+# What executes the cells: the runtime of kalec {VERSION}, the same in every step. Python source, packed; see kalec(1).
+RUNTIME = """\\
+{PACKED}"""
+kalec_runtime = types.ModuleType("kalec_runtime")
+sys.modules["kalec_runtime"] = kalec_runtime
+exec(compile(zlib.decompress(base64.b64decode(RUNTIME)), "kalec_runtime.py", "exec"), kalec_runtime.__dict__)
+'''
 
 
 def program_of(plan: Plan, step: Step) -> str:
@@ -36,11 +44,10 @@ def program_of(plan: Plan, step: Step) -> str:
     about = f"Step {step.name} of the pipeline {plan.pipeline.name}, from {source}, by kalec {VERSION}."
     return "".join(
         [
-            f'"""{about}"""\n\nfrom kfp import dsl\n\n',
+            f'"""{about}"""\n\nimport base64\nimport sys\nimport types\nimport zlib\n\nfrom kfp import dsl\n\n',
             f"STEP = {_step(step)}\n\n\n",
             _function(plan, step, signature),
-            f"\n\n{_inside()}",
-            f"\n\nRUNTIME = {_runtime()}\n",
+            f"\n\n{_RUNTIME}",
         ]
     )
 
@@ -50,7 +57,7 @@ def python_literal(text: str) -> str:
 
     It never holds the characters that begin a placeholder of KFP, which would be replaced in it.
     """
-    as_it_is = "\n" in text and PLACEHOLDER not in text and not _NOT_AS_IT_IS.search(text)
+    as_it_is = "\n" in text and PLACEHOLDER not in text and not _UNSEEN.search(text)
     for quotes in ("'''", '"""'):
         if as_it_is and quotes not in text and text[-1] not in (quotes[0], "\\"):
             return f"{'r' if chr(92) in text else ''}{quotes}{text}{quotes}"
@@ -100,9 +107,8 @@ def _function(plan: Plan, step: Step, signature: Signature) -> str:
     }
     lines = [
         f"def {signature.function}({', '.join(arguments)}):",
-        "    execute_step(",
+        "    kalec_runtime.execute_step(",
         "        STEP,",
-        "        RUNTIME,",
         f"        {{{given}}},",
         f"        {_inputs(plan, step, signature)},",
         f"        {_output(plan, step, signature)},",
@@ -136,16 +142,3 @@ def _output(plan: Plan, step: Step, signature: Signature) -> str:
 def _shared(plan: Plan, step: str, signature: Signature) -> str:
     """Python for the folder of a step on the shared volume: each run has its own."""
     return f"{python_literal(plan.values_folder)} + '/' + {signature.run} + {python_literal('/' + plan.tasks[step])}"
-
-
-@cache
-def _inside() -> str:
-    """The text of `kalec.emit.inside`, as a part of a program."""
-    text = Path(__file__).with_name("inside.py").read_text(encoding="utf-8")
-    return re.sub(r"  # noqa: [^-\n]*(- )?", "  # ", text.split('"""\n', 1)[1]).replace("  # \n", "\n").lstrip("\n")
-
-
-@cache
-def _runtime() -> str:
-    """The text of the runtime as a constant; every step has it."""
-    return python_literal(source_text())

@@ -14,13 +14,10 @@ Value: TypeAlias = bool | int | float | str | Mapping[str, "Value"] | Sequence["
 # What may stand without quotes: it can start nothing else in YAML, and no reader takes it for a number or a date.
 _PLAIN: Final = re.compile(r"[A-Za-z_/][A-Za-z0-9_./+-]*(?:[ =][A-Za-z0-9_./+-]+)*\Z")
 _WORDS: Final = frozenset(["null", "true", "false", "yes", "no", "on", "off", "y", "n"])  # other values in YAML 1.1
-_ESCAPED: Final = re.compile(
-    r"[\"\\]|[^\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]"
-)
-_NOT_LITERAL: Final = re.compile(
-    r"[^\t\n\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]"
-)
-_LINE_START: Final = re.compile(r"^(?=[^\n])", re.MULTILINE)
+# What a YAML reader does not let through, or takes for a line's end: controls, surrogates, the mark of byte order.
+_UNREADABLE: Final = r"\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufeff\ufffe\uffff"
+_ESCAPED: Final = re.compile(rf'[\t\n"\\{_UNREADABLE}]')
+_NOT_LITERAL: Final = re.compile(f"[{_UNREADABLE}]")
 _SHORT: Final = {"\n": "\\n", "\t": "\\t", "\r": "\\r", '"': '\\"', "\\": "\\\\"}
 
 
@@ -71,7 +68,8 @@ def _literal(start: str, text: str, indent: str) -> Iterator[str]:
     ending = len(text) - len(body)
     hint = "2" if re.match(r"\n*[ \n]", text) else ""
     yield f"{start} |{hint}{'-' if not ending else '' if ending == 1 else '+'}"
-    yield _LINE_START.sub(indent, body) + "\n" * (ending - 1)  # in one piece: programs are long
+    lines = [indent + line if line else "" for line in body.split("\n")]
+    yield "\n".join(lines) + "\n" * (ending - 1)  # in one piece: programs are long
 
 
 def _scalar(value: Value) -> str:

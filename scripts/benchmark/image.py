@@ -19,7 +19,6 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any, Final
 
-from benchmark.limit import list_of
 from benchmark.measure import (
     CORES,
     MIB,
@@ -214,16 +213,16 @@ class Bench:
         shutil.rmtree(repository)
 
     def _measure_limits(self, source: Path, restored: Path) -> None:
-        limit = [sys.executable, str(ROOT / "scripts" / "bench"), "limit", "--level", str(self._level)]
+        limit = [sys.executable, str(ROOT / "scripts" / "bench"), "limit"]
+        level = ["--level", str(self._level)]
         sealed = self._folder / "sealed"
-        self._measure(LIMIT, [source], [*limit, "push", str(source)])
-        run([*limit, "seal", str(source), str(sealed)], self._environment, self._folder)
+        self._measure(LIMIT, [source], [*limit, "push", str(source), *level])
+        run([*limit, "seal", str(source), str(sealed), *level], self._environment, self._folder)
         self._measure(RESTORE_LIMIT, [sealed], [*limit, "restore", str(sealed), str(restored)])
         if not same_bytes(restored, source):
             leave("what the limit of a restore wrote differs from the snapshot", code=1)
-        restored.unlink()
-        sealed.unlink()
-        list_of(sealed).unlink()
+        for path in (restored, *self._folder.glob("sealed*")):
+            path.unlink()
 
     def _rokctl(self, *words: str) -> str:
         return run([sys.executable, "-m", "rokctl", "--json", *words], self._environment, self._folder)[0]

@@ -2,7 +2,7 @@
 
     push IMAGE             read all that is not zero, hash it, compress it, encrypt it; keep nothing
     seal IMAGE SEALED      the same, kept in a file: what the limit of a restore reads; not for measuring
-    restore SEALED FILE    read, decrypt, decompress, hash, and write to a new sparse file
+    restore SEALED FILE    read, decrypt, decompress, hash, write to a new sparse file, and sync it
 
 What they take is what no program that does these things with these libraries can be faster than.
 """
@@ -115,6 +115,7 @@ def restore(sealed: Path, target: Path) -> None:
     with sealed.open("rb", buffering=0) as source, target.open("wb", buffering=0) as file:
         file.truncate(size)
         use_all_cores(work, [pieces[at : at + PIECES] for at in range(0, len(pieces), PIECES)])
+        os.fsync(file.fileno())
 
 
 def list_of(sealed: Path) -> Path:

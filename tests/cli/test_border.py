@@ -208,36 +208,6 @@ def test_the_version_is_printed(words):
     assert (done.returncode, done.stdout, done.stderr) == (0, f"rokctl {VERSION}\n", "")
 
 
-# Typer turns words into values with pydantic, which is half of the start-up of a command; the help and the version do without.
-PARSER = {"typer", "shellingham", "annotated_doc", "typing_extensions"}
-VALUES = {"pydantic", "pydantic_core", "annotated_types", "typing_inspection"}
-
-
-def loaded_by(*words: str) -> set[str]:
-    """The top-level modules that a command loads beyond what the interpreter has."""
-    script = (
-        "import sys; before = set(sys.modules); from rokctl.cli import run; run(sys.argv[1:]);"
-        "print('\\n'.join(set(sys.modules) - before), file=sys.stderr)"
-    )
-    done = subprocess.run([sys.executable, "-c", script, *words], cwd=ROOT, capture_output=True, text=True, check=True)
-    return {name.partition(".")[0] for name in done.stderr.split()}
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("words", [["--help"], ["--version"], ["pool", "create", "--help"]], ids=" ".join)
-def test_help_and_version_load_nothing_beyond_the_option_parser(words):
-    loaded = {name for name in loaded_by(*words) if not name.startswith("_")} - sys.stdlib_module_names
-    assert loaded <= {"engine", "rokctl"} | PARSER | (VALUES if "create" in words else set())
-
-
-@pytest.mark.slow
-def test_the_help_lists_the_nouns_without_loading_them():
-    done = program("--help")
-    assert all(noun in done.stdout for noun in cli.NOUNS)
-    script = "import sys; from rokctl.cli import run; run(['--help']); assert 'rokctl.pool' not in sys.modules"
-    subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=True, capture_output=True)
-
-
 @pytest.mark.slow
 def test_completion_offers_nouns_and_verbs():
     environment = {**os.environ, "_ROKCTL_COMPLETE": "complete_bash", "COMP_WORDS": "rokctl vol", "COMP_CWORD": "1"}

@@ -56,7 +56,9 @@ def test_a_pipe_gets_no_colour_and_no_line_is_broken(monkeypatch):
 
 
 def test_a_terminal_gets_bold_headings_unless_no_color_is_set(monkeypatch):
-    assert "\x1b[1m" in table([Thing("a", 5)], terminal=True, monkeypatch=monkeypatch)
+    assert table([Thing("a", 5)], terminal=True, monkeypatch=monkeypatch).startswith("\x1b[1mNAME  SIZE\x1b[0m\n")
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert "\x1b" not in table([Thing("a", 5)], terminal=True, monkeypatch=monkeypatch)
 
 
 def test_on_a_narrow_terminal_nothing_is_cut_short(monkeypatch):

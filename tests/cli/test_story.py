@@ -243,7 +243,7 @@ def test_a_url_that_is_none_is_2_and_shows_no_secret(rokctl, node, url):
 def test_a_store_that_does_not_answer_is_12(rokctl, monkeypatch):
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "a")  # boto3 reads the process's own
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "b")
-    monkeypatch.setattr("rokctl.wiring.FIRST_CONTACT", Patience(attempts=2, first_pause_seconds=0.01))
+    monkeypatch.setattr("engine.store.retry.FIRST_CONTACT", Patience(attempts=2, first_pause_seconds=0.01))
     for words in (["version", "list"], ["repo", "gc"], ["repo", "check"]):
         ran = rokctl(*words, "--repo", "s3://bucket/x?endpoint=http://127.0.0.1:9")
         assert ran.code == 12, ran.err

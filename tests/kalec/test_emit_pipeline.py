@@ -77,7 +77,7 @@ def test_a_required_parameter_has_no_default_and_must_be_given():
 
 
 def test_arguments_keep_out_of_the_way_of_parameters_whatever_they_are_called():
-    names = ["values", "values_of_a", "metrics", "report", "STEP", "RUNTIME", "execute_step", "id"]
+    names = ["values", "values_of_a", "metrics", "report", "STEP", "kalec_runtime", "sys", "id"]
     pipeline = a_pipeline(
         a_step("a", writes=["x"]),
         a_step("b", reads=[("x", "a")], writes=["y"], parameters=names, metrics=["1"], report=True),
@@ -89,7 +89,7 @@ def test_arguments_keep_out_of_the_way_of_parameters_whatever_they_are_called():
     task = tasks_of(pipeline)["b"]["inputs"]
 
     assert len(set(arguments)) == len(arguments) == len(names) + 4
-    assert not {"STEP", "RUNTIME", "execute_step"} & set(arguments)
+    assert not {"STEP", "kalec_runtime"} & set(arguments)
     assert sorted(given["componentInputParameter"] for given in task["parameters"].values()) == sorted(names)
 
 

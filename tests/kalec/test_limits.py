@@ -49,7 +49,12 @@ def test_a_claim_that_is_made_needs_a_size(kind):
 
 
 def test_a_step_that_no_command_line_can_hold_is_an_error():
-    assert found(a_pipeline(a_step("a", "x = 1  # padding\n" * 6000))) == ["KLC304"]
+    assert found(a_pipeline(a_step("a", "x = 1  # padding\n" * 8000))) == ["KLC304"]
+
+
+def test_a_pipeline_holds_sixty_short_steps_and_one_that_kubernetes_may_not_hold_is_warned_of():
+    assert found(a_pipeline(*(a_step(f"s{number}") for number in range(60)))) == []
+    assert found(a_pipeline(*(a_step(f"s{number}") for number in range(80)))) == ["KLC306"]
 
 
 def test_snapshots_and_caching_that_are_lost_are_noted():

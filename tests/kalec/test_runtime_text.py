@@ -4,6 +4,7 @@ import ast
 from pathlib import Path
 
 from kalec import runtime
+from kalec.runtime.packing import PARTS, joined
 
 
 def normal(text):
@@ -22,9 +23,13 @@ def is_left_out(statement):
     return isinstance(statement, ast.Pass) or (is_text and isinstance(statement.value.value, str))
 
 
+def test_what_travels_packed_is_the_text_of_the_parts_as_they_are():
+    assert runtime.source_text() == joined(), "a part was changed: run python -m kalec.runtime.packing"
+
+
 def test_the_text_is_the_program_of_the_parts_one_after_the_other():
     folder = Path(runtime.__file__).parent
-    parts = [normal((folder / f"{name}.py").read_text(encoding="utf-8")) for name in runtime.PARTS]
+    parts = [normal((folder / f"{name}.py").read_text(encoding="utf-8")) for name in PARTS]
 
     assert normal(runtime.source_text()) == [statement for part in parts for statement in part]
 

@@ -13,15 +13,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
-from engine.repo import table as tables
+from engine.repo import keys as keys_module
 from engine.repo.cache import Part
 from engine.repo.condemnation import seal_condemnation
-from engine.repo.factcache import believable
 from engine.repo.index import Index
 from engine.repo.pack import RAW_BIT, ChunkId, Directory, PackBuilder, PackKind, PackName
 from engine.repo.repository import open_repository
 from engine.repo.segment import PackFacts, encode_segment, facts_of
-from engine.repo.table import fold_tables, open_table, write_table
+from engine.repo.stated import Stated, statement_of
+from engine.repo.table import fold_tables, open_table, said_of, write_table
 from engine.store.memory import MemoryStore
 from engine.units import KIB
 from tests.counting_entropy import CountingEntropy
@@ -241,27 +241,33 @@ TestCachedIndex.settings = settings(max_examples=40, stateful_step_count=25, dea
 @settings(max_examples=60, deadline=None)
 def test_a_fold_holds_what_was_chosen_of_its_parts(keys_at_once, layers):
     """Each layer is a list of segments, each a list of packs' contents and whether it is chosen."""
-    parts, wanted, number = [], [], 0
+    parts, wanted, kept, number = [], [], {}, 0
     for layer in layers:
         segments = []
         for contents, is_chosen in layer:
             packs = [made_up_facts(number + at, content) for at, content in enumerate(contents)]
             number += len(packs)
-            segments.append((f"segment {len(segments)}", packs))
+            segments.append((f"segment {len(parts)}-{len(segments)}", packs))
             wanted += packs if is_chosen else []
+            kept |= {segments[-1][0]: packs} if is_chosen else {}
         parts.append(Part(table_of(write_table, segments), np.array([is_chosen for _, is_chosen in layer])))
 
-    before, tables._RANGE = tables._RANGE, keys_at_once
+    before, keys_module._RANGE = keys_module._RANGE, keys_at_once
     try:
         folded = table_of(fold_tables, parts)
     finally:
-        tables._RANGE = before
+        keys_module._RANGE = before
 
     assert folded.names == [name for part in parts for name, c in zip(part.layer.names, part.chosen, strict=True) if c]
     whole = Part(folded, np.ones(len(folded.names), np.bool_))
-    stated, believed = believable([whole], {str(facts.name): facts.size for facts in wanted})
-    assert believed == {str(facts.name) for facts in wanted}
-    index = Index.over(stated, [])
+    stated = Stated([whole])
+    believed = stated.believed({str(facts.name): facts.size for facts in wanted})
+    assert believed.packs == {str(facts.name) for facts in wanted}
+    assert stated.segments == {name: list(map(statement_of, said)) for name, said in kept.items()}
+    for facts in wanted:
+        assert facts.agrees_with(believed.facts(facts.name))
+        assert believed.said(facts.name) == (facts.size, said_of(facts))
+    index = Index.over(believed.tables, [])
     expected = [(f.name, r.chunk, r.offset, r.length, r.raw) for f in wanted for r in f.records()]
     assert len(folded.keys) == len(expected)
     found = [(o.pack, prefix, o.offset, o.length, o.raw) for prefix in PREFIXES for o in index.find_all(prefix)]

@@ -5,9 +5,9 @@ from datetime import UTC, datetime
 
 import pytest
 
-from engine.device.lvmreport import LogicalVolume, parse_report
+from engine.device.lvmreport import LogicalVolume, parse_report, uuid_of_device
 from engine.device.lvmtags import Tag, choose_name, name_room, tag
-from engine.device.lvmview import PoolView, view
+from engine.device.lvmview import PoolView, view, with_snapshots
 from engine.errors import Failed, NotFound, Refused
 
 POOL = "pool-uuid"
@@ -52,7 +52,7 @@ def seen(*rows: LogicalVolume, preparing: str = "") -> PoolView:
 
 def snapshot(name: str, volume: str, group: str, **changed: object) -> LogicalVolume:
     tags = (tag(Tag.SNAPSHOT, name), tag(Tag.OF, volume), tag(Tag.OF_UUID, f"{volume}-uuid"), tag(Tag.GROUP, group))
-    return row(f"{volume}+{name}", *tags, origin=volume, writable=False, **changed)
+    return row(f"{volume}+{name}", origin=volume, writable=False, **{"tags": tags, **changed})
 
 
 def test_names_come_from_tags_and_not_from_logical_volumes() -> None:
@@ -136,3 +136,39 @@ def test_a_report_that_is_none_is_not_accepted(text: str) -> None:
 
 def test_a_report_without_rows_is_empty() -> None:
     assert parse_report(json.dumps({"report": [{"lv": []}, {}]}), "lv") == []
+
+
+def test_a_snapshot_was_created_when_its_tag_says_and_else_when_lvm_says() -> None:
+    told, foreign, odd = (
+        snapshot(name, "vol", "g", tags=(tag(Tag.SNAPSHOT, name), tag(Tag.OF, "vol"), *tags))
+        for name, *tags in (
+            ("told", tag(Tag.CREATED, "1790000000")),
+            ("foreign",),
+            ("odd", tag(Tag.CREATED, "9" * 40)),
+        )
+    )
+    pool = seen(row("vol", tag(Tag.VOLUME, "vol")), told, foreign, odd)
+    by_lvm = datetime(2026, 1, 1, tzinfo=UTC)
+    assert {one.item.name: one.item.created for one in pool.snapshots} == {
+        "told": datetime.fromtimestamp(1790000000, UTC),
+        "foreign": by_lvm,
+        "odd": by_lvm,
+    }
+
+
+def test_a_snapshot_that_was_just_made_stands_in_the_view_as_in_the_next_report() -> None:
+    volume, old, new = (
+        row("vol", tag(Tag.VOLUME, "vol")),
+        snapshot("old", "vol", "g"),
+        snapshot("new", "vol", "h", thin_id=2),
+    )
+    assert with_snapshots(seen(volume, old), [new]) == seen(volume, old, new)
+
+
+def test_the_uuid_of_a_volume_is_read_from_that_of_its_device() -> None:
+    group, volume = "aaaaaa-bbbb-cccc-dddd-eeee-ffff-gggggg", "123456-1234-1234-1234-1234-1234-abcdef"
+    device = row("vol", group_uuid=group, uuid=volume).device.uuid
+    assert uuid_of_device(device, group) == volume
+    assert uuid_of_device(f"{device}-tpool", group) is None
+    assert uuid_of_device(device, "another") is None
+    assert uuid_of_device("", group) is None

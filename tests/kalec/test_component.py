@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kalec.emit.inside import restore
+from kalec.runtime.component import restore
 
 PLAIN = st.recursive(
     st.none()

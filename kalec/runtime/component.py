@@ -1,8 +1,6 @@
-"""The KFP side of a step: from what KFP hands to its function to what the runtime takes, and back.
+"""The KFP side of a step: from what KFP hands to its function to what `run_step` takes, and back."""
 
-This text travels inside each step, below the function that calls `execute_step`. It needs the standard library alone, of
-3.9 or later, and nothing of kalec but the text of the runtime, which it is given.
-"""
+from __future__ import annotations
 
 import html
 import io
@@ -11,15 +9,16 @@ import math
 import os
 import sys
 import tempfile
-import types
 from typing import Any
+
+from kalec.runtime.failure import StepError
+from kalec.runtime.step import run_step
 
 PATHS = "KALEC_PATHS"  # in the environment: {"/data": "/elsewhere"}, for a machine where nothing is mounted at /data
 
 
 def execute_step(
     step: dict[str, Any],
-    runtime_text: str,
     parameters: dict[str, Any],
     inputs: dict[str, str],
     output: str,
@@ -35,9 +34,6 @@ def execute_step(
     for each step that some come from, `output` is the folder for those of this one ("" when nobody reads any). `folder` is
     the one to work in, where it exists. `metrics` and `report` are the artifacts of KFP to fill in, if there are any.
     """
-    runtime = types.ModuleType("kalec_runtime")
-    sys.modules["kalec_runtime"] = runtime
-    exec(compile(runtime_text, "kalec_runtime.py", "exec"), runtime.__dict__)  # noqa: S102 - it is kalec's own text
     paths = json.loads(os.environ.get(PATHS) or "{}")
     given = {name: restore(parameters[name], kind, default) for name, (kind, default) in types_of.items()}
     inputs = {name: moved(path, paths) for name, path in inputs.items()}
@@ -46,8 +42,8 @@ def execute_step(
     spoken = Spoken()
     try:
         with spoken:
-            measured = runtime.run_step(step, given, inputs, output, paths)["metrics"]
-    except runtime.StepError as error:
+            measured = run_step(step, given, inputs, output, paths)["metrics"]
+    except StepError as error:
         print(error, file=sys.stderr, flush=True)  # noqa: T201 - the log of the step
         sys.exit(1)
     if report is not None:

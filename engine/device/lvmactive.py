@@ -1,0 +1,40 @@
+"""What must be active while it is worked on; and whether a filesystem on it is mounted."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+from engine.device.dm import control
+from engine.device.lvmreport import LogicalVolume, change
+from engine.device.probe import is_held, probe
+from engine.errors import Busy
+
+
+@contextmanager
+def running(pool: LogicalVolume) -> Iterator[None]:
+    """The pool itself at work inside. It is as long as one of its volumes is active, whatever `lvs` says of its own row."""
+    with control() as devices:
+        runs = devices.find(pool.pool_device) is not None
+    if runs:
+        yield
+        return
+    with awake(pool):
+        yield
+
+
+@contextmanager
+def awake(row: LogicalVolume) -> Iterator[None]:
+    """Active inside; inactive again afterwards if it was, unless someone else uses it by then."""
+    if row.active:
+        yield
+        return
+    change("lvchange", "--activate", "y", "--ignoreactivationskip", row.full_name)
+    try:
+        yield
+    finally:
+        with suppress(Busy):  # it is theirs now
+            change("lvchange", "--activate", "n", row.full_name)
+
+
+def is_mounted(row: LogicalVolume) -> bool:
+    """Whether a filesystem on it is mounted, in whichever namespace. LVM and device-mapper freeze it then."""
+    return row.active and row.open and is_held(row.path) and probe(row.path) is not None

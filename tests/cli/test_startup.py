@@ -1,0 +1,67 @@
+"""What a command line loads beside the option parser. Start-up is part of the product: each of these lists is held."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from commandtree import parameters
+
+from kalec.commands.words import _PlainParameter
+
+ROOT = Path(__file__).parents[2]
+
+BORDER = {
+    *("engine", "engine.clock", "engine.device", "engine.device.naming", "engine.errors", "engine.units"),
+    *("kalec", "kalec.commands", "kalec.commands.words"),
+    *("rokctl", "rokctl.cli", "rokctl.names", "rokctl.options", "rokctl.render", "rokctl.signals", "rokctl.wiring"),
+}
+A_LISTING_IN_A_DIRECTORY = BORDER | {
+    *("rokctl.snapshot", "rokctl.push", "engine.config", "engine.extent"),
+    *(f"engine.device.{name}" for name in ("base", "pools", "directory", "folder", "records", "rules", "inuse")),
+    *(f"engine.device.{name}" for name in ("blockio", "native", "filecopy", "fiemap")),
+}
+# Beyond what `import typer` brings. With a configuration file, yaml comes on top.
+FOREIGN = {"typer", "json", "_json", "ctypes", "_ctypes", "struct", "_struct"}
+
+
+def modules_after(script: str, *words: str, world: dict[str, str]) -> set[str]:
+    report = f"import sys; {script}; print(*sys.modules, file=sys.stderr)"
+    command = [sys.executable, "-c", report, *words]
+    environment = {**os.environ, **world}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
+    return set(done.stderr.split())
+
+
+def loaded_by(*words: str, world: dict[str, str]) -> set[str]:
+    """The modules that a command loads beyond those of a bare typer program."""
+    ran = modules_after("from rokctl.cli import run; assert run(sys.argv[1:]) == 0", *words, world=world)
+    return ran - modules_after("import typer", world=world)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("words", "ours"),
+    [
+        (["--version"], BORDER),
+        (["--help"], BORDER),
+        (["snapshot", "list", "tank"], A_LISTING_IN_A_DIRECTORY),
+    ],
+    ids=["version", "help", "list"],
+)
+def test_a_command_loads_what_it_needs_and_nothing_else(rokctl, world, tmp_path, words, ours):
+    rokctl("pool", "create", "tank", "--dir", tmp_path / "tank")
+    rokctl("volume", "create", "tank/vol", "--size", "1M")
+    rokctl("snapshot", "create", "tank/vol@one")
+
+    loaded = loaded_by(*words, world=world)
+
+    own = {name for name in loaded if name.partition(".")[0] in ("engine", "kalec", "rokctl")}
+    assert own == ours
+    assert {name.partition(".")[0] for name in loaded - own} <= FOREIGN
+
+
+def test_no_option_of_any_command_is_left_to_typer_which_would_load_pydantic():
+    left = [f"{words} {one.name}" for words, one in parameters() if not isinstance(one._runtime_param, _PlainParameter)]
+    assert left == []

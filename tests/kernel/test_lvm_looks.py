@@ -1,0 +1,111 @@
+"""How seldom an LVM pool is looked at, and that what was seen before is never taken for what is."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from lvm_fixture import GROUP, lvm
+
+from engine.device import tool
+from engine.device.base import Outcome
+from engine.device.lvm import LvmPool, find_pools
+from engine.device.node import Node
+from engine.errors import NotFound, Refused
+from engine.units import MIB
+
+
+@pytest.fixture
+def programs(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """The programs that were run, by name."""
+    started: list[str] = []
+    start = tool._start
+
+    def note(argv, stdout, stderr):
+        started.append(argv[0])
+        return start(argv, stdout, stderr)
+
+    monkeypatch.setattr(tool, "_start", note)
+    return started
+
+
+def find(tmp_path: Path) -> LvmPool:
+    """The pool, as a command finds it by its name."""
+    (found,) = find_pools(Node(locks=tmp_path / "locks"))
+    assert isinstance(found, LvmPool)
+    return found
+
+
+def test_a_snapshot_takes_two_programs_from_the_name_of_the_pool_to_its_record(
+    pool: LvmPool, tmp_path: Path, programs: list[str]
+) -> None:
+    pool.create_volume("vol", 8 * MIB)
+    programs.clear()
+
+    made = find(tmp_path).create_snapshots({"vol": "s"})
+
+    assert programs == ["lvs", "lvcreate"]
+    assert pool.snapshots() == [made[0].item]
+
+
+def test_a_delta_and_its_reading_take_no_look_at_all(pool: LvmPool, tmp_path: Path, programs: list[str]) -> None:
+    pool.create_volume("vol", 8 * MIB)
+    pool.create_snapshots({"vol": "one"})
+    with pool.open_target("vol") as target:
+        target.write(0, b"changed")
+    found = find(tmp_path)
+    found.create_snapshots({"vol": "two"})
+    programs.clear()
+
+    changes = found.delta("vol", "one", "two")
+    assert changes is not None
+    assert [change.extent.start for change in changes] == [0]
+    with found.open_source("vol", "two") as source:
+        body = bytearray(7)
+        source.read_into(0, memoryview(body))
+
+    assert (bytes(body), programs) == (b"changed", ["thin_delta"])
+
+
+def test_what_another_process_changed_since_the_pool_was_found_is_seen(pool: LvmPool, tmp_path: Path) -> None:
+    for name in ("marked", "removed"):
+        pool.create_volume(name, 8 * MIB)
+    for change, error in (
+        (lambda: pool.mark_restoring("marked", "v1"), Refused),
+        (lambda: pool.remove_volume("removed"), NotFound),
+    ):
+        found = find(tmp_path)
+        change()
+        with pytest.raises(error):
+            found.create_snapshots({"marked" if error is Refused else "removed": "s"})
+    assert pool.snapshots() == []
+
+
+def test_a_snapshot_that_was_replaced_under_its_name_is_not_taken_for_the_old_one(
+    pool: LvmPool, tmp_path: Path
+) -> None:
+    pool.create_volume("vol", 8 * MIB)
+    found = find(tmp_path)
+    old = found.create_snapshots({"vol": "s"})[0].item
+    with pool.open_target("vol") as target:
+        target.write(0, b"later")
+    assert pool.remove_snapshot("vol", "s") is Outcome.REMOVED
+    with pytest.raises(NotFound):
+        found.open_source("vol", "s").__enter__()
+    new = pool.create_snapshots({"vol": "s"})[0].item
+
+    with found.open_source("vol", "s") as source:
+        body = bytearray(5)
+        source.read_into(0, memoryview(body))
+
+    assert (bytes(body), new.uuid != old.uuid) == (b"later", True)
+
+
+def test_a_pool_that_only_its_volumes_keep_active_needs_no_activation(pool: LvmPool, programs: list[str]) -> None:
+    pool.create_volume("vol", 8 * MIB)
+    programs.clear()
+    assert pool.status().health == "ok"
+    assert programs == ["lvs"]
+    lvm("lvchange", "-an", f"{GROUP}/vol", f"{GROUP}/tank")
+    programs.clear()
+    assert pool.status().health == "ok"
+    assert programs == ["lvs", "lvchange", "lvchange"]
