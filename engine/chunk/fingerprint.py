@@ -2,13 +2,13 @@
 
 from dataclasses import dataclass
 from itertools import repeat
-from mmap import mmap
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 from xxhash import xxh3_64_intdigest
 
+from engine.pages import pages
 from engine.units import MIB
 
 BLOCK: Final = 4096
@@ -26,17 +26,14 @@ class Fingerprints:
 
 
 class Window:
-    """A read buffer of `size` bytes, counted in blocks. One pass uses it at a time; the next may use it again.
-
-    It is aligned to a page, as direct reads from a device want it.
-    """
+    """A read buffer of `size` bytes, counted in blocks. One pass uses it at a time; the next may use it again."""
 
     def __init__(self, size: int = 4 * MIB) -> None:
         assert size > 0, f"a window of {size} bytes"
         assert size % BLOCK == 0, f"a window of {size} bytes"
         self.blocks: Final = size // BLOCK
         self.turn = 0
-        self._memory = mmap(-1, size)
+        self._memory = pages(size)
         self._bytes = memoryview(self._memory)
         self._shown = self._bytes.toreadonly()
         self._words = np.frombuffer(self._memory, np.uint64).reshape(self.blocks, BLOCK // 8)

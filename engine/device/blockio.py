@@ -1,7 +1,7 @@
 """Reading and writing the bytes of a volume or snapshot: a file, or a block device.
 
-The page cache of the node's applications is left alone: what is read from a snapshot is dropped behind the reader. What
-is read from a volume is not, because the volume may be mounted, and those pages are then someone else's.
+The page cache of the node's applications is left alone: what is read does not stay there unless it was there before, and
+what is written goes to the disk and leaves.
 """
 
 import contextlib
@@ -15,6 +15,7 @@ from typing import Final
 
 from engine.device import inuse, native
 from engine.device.base import Source, Target
+from engine.device.pagecache import QuietReader
 from engine.errors import Busy, Failed, NotFound, OutOfSpace, Refused, RokError
 from engine.extent import Extent, between, subtract
 from engine.units import MIB, SECTOR
@@ -31,13 +32,7 @@ def open_source(path: str, *, snapshot: bool) -> Iterator[Source]:
     Raises NotFound, Refused where permission is missing, and Busy when someone holds the snapshot exclusively.
     """
     with held(path, snapshot=snapshot) as file:
-        with contextlib.suppress(OSError):  # advice, which some filesystems do not take
-            os.posix_fadvise(file, 0, 0, os.POSIX_FADV_SEQUENTIAL)
-        try:
-            yield _Source(file, path, drop_behind=snapshot)
-        finally:
-            if snapshot:
-                _drop(file, 0, 0)
+        yield _Source(file, path)
 
 
 @contextmanager
@@ -103,6 +98,7 @@ def new_file(path: str, size: int) -> Iterator[Target]:
             os.ftruncate(file, size)
             yield _FileTarget(file, str(partial))
             os.fsync(file)
+            _drop(file, 0, 0)
             _refuse_taken(final)
             partial.rename(final)
         except OSError as error:
@@ -187,7 +183,7 @@ def _is_regular(file: int) -> bool:
 
 
 def _drop_windows(file: int, offset: int, end: int) -> None:
-    """Drop the windows whose end this read or write reached. It alone decides, so threads share no state."""
+    """Drop the windows whose end this write reached. It alone decides, so threads share no state."""
     first, last = offset // _DROP_WINDOW, end // _DROP_WINDOW
     if last > first:
         _drop(file, first * _DROP_WINDOW, (last - first) * _DROP_WINDOW)
@@ -202,10 +198,9 @@ def _drop(file: int, offset: int, length: int) -> None:
 class _Source:
     """An open file or block device to read from."""
 
-    def __init__(self, file: int, path: str, *, drop_behind: bool) -> None:
-        self._file = file
+    def __init__(self, file: int, path: str) -> None:
+        self._reader = QuietReader(file)
         self._path = path
-        self._drop_behind = drop_behind
         self.size = os.lseek(file, 0, os.SEEK_END)
         self.logical_block_size = SECTOR if _is_regular(file) else native.logical_block_size(file)
 
@@ -216,14 +211,12 @@ class _Source:
         position = offset
         while position < end:
             try:
-                count = os.preadv(self._file, [target[position - offset :]], position)
+                count = self._reader.read_into(position, target[position - offset :])
             except OSError as error:
                 raise translated(error, self._path, f"reading {end - position} bytes at byte {position}") from error
             if count == 0:
                 raise Failed(f"{self._path} became shorter while it was read: nothing is left at byte {position}")
             position += count
-        if self._drop_behind:
-            _drop_windows(self._file, offset, end)
 
 
 class _FileTarget:
@@ -267,6 +260,7 @@ class _FileTarget:
             os.fsync(self._file)
         except OSError as error:
             raise translated(error, self._path, "flushing") from error
+        _drop(self._file, 0, 0)  # what was still dirty when its window was dropped
 
     def _release(self, extent: Extent) -> list[Extent]:
         """Give space back, and return the part of the extent that reads as zeros now. Raises OSError."""

@@ -1,5 +1,6 @@
 """Filling packs with records that others have opened, and sending each when it is full."""
 
+from engine.pages import pages
 from engine.repo.pack import ChunkId, Directory, PackBuilder, PackKind, PackName
 from engine.repo.repository import Repository
 from engine.repo.segment import PackFacts, facts_of
@@ -17,7 +18,7 @@ class PackFiller:
         self._repository, self._owner, self._pack_size = repository, owner, pack_size
         self._next_number = 0
         self._packs: dict[PackKind, PackBuilder] = {}
-        self._buffers: dict[PackKind, bytearray] = {}
+        self._buffers: dict[PackKind, memoryview] = {}
         self.facts: list[PackFacts] = []
 
     def add(self, kind: PackKind, chunk: ChunkId, payload: Buffer, *, raw: bool, blocks: int) -> None:
@@ -35,7 +36,7 @@ class PackFiller:
 
     def _new_pack(self, kind: PackKind) -> PackBuilder:
         if kind not in self._buffers:
-            self._buffers[kind] = bytearray(self._pack_size)
+            self._buffers[kind] = memoryview(pages(self._pack_size))
         name = PackName(self._owner, self._next_number)
         self._next_number += 1
         return PackBuilder(name, kind, self._buffers[kind], self._repository.keyring, self._repository.entropy)

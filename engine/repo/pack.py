@@ -95,18 +95,19 @@ class PackBuilder:
     `buffer` is the caller's, and holds the blob after `finish`.
     """
 
-    def __init__(self, name: PackName, kind: PackKind, buffer: bytearray, keyring: Keyring, entropy: Entropy) -> None:
+    def __init__(
+        self, name: PackName, kind: PackKind, buffer: bytearray | memoryview, keyring: Keyring, entropy: Entropy
+    ) -> None:
         self.name = name
         self.kind = kind
-        self.buffer = buffer
         self._entropy = entropy
         self._cipher = keyring.cipher("pack", str(name))
         self._directory_cipher = keyring.cipher("pack directory", str(name))
-        self._view = memoryview(buffer)
+        self.buffer = memoryview(buffer)
         self.records: list[Record] = []
         self._end = HEADER
         self._header = _HEADER.pack(_MAGIC, kind, bytes.fromhex(name.owner), name.number)
-        self._view[:HEADER] = self._header
+        self.buffer[:HEADER] = self._header
 
     def fits(self, payload_length: int) -> bool:
         """Is there room for one more record with such a payload, and the directory after it?"""
@@ -119,7 +120,7 @@ class PackBuilder:
     def add(self, chunk: ChunkId, payload: Buffer, *, raw: bool, blocks: int) -> None:
         """Seal the payload of a chunk into the buffer. The chunk must not be in this pack yet: its id is its nonce."""
         length = len(payload) + TAG
-        self._cipher.seal_into(chunk[:NONCE], payload, self._view[self._end : self._end + length])
+        self._cipher.seal_into(chunk[:NONCE], payload, self.buffer[self._end : self._end + length])
         self.records.append(Record(chunk, self._end, length, raw, blocks))
         self._end += length
 
@@ -137,10 +138,10 @@ class PackBuilder:
         )
         box = seal_box(self._directory_cipher, plaintext, self._entropy, self._header)
         end = self._end
-        self._view[end : end + len(box)] = box
+        self.buffer[end : end + len(box)] = box
         end += len(box)
-        self._view[end : end + TRAILER] = _TRAILER.pack(_TAIL_MAGIC, len(box), 0)
-        return self._view[: end + TRAILER]
+        self.buffer[end : end + TRAILER] = _TRAILER.pack(_TAIL_MAGIC, len(box), 0)
+        return self.buffer[: end + TRAILER]
 
 
 def read_directory(name: PackName, size: int, read: Callable[[int, int], Buffer], keyring: Keyring) -> Directory:

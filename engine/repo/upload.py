@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable
 from typing import Final
 
+from engine.pages import pages
 from engine.repo.pack import PackBuilder
 
 _PARTING: Final = 5.0  # seconds that a request under way is given when all is stopped
@@ -22,7 +23,7 @@ class Uploads:
     ) -> None:
         self._send = send
         self._size = size
-        self._free: queue.SimpleQueue[bytearray | None] = queue.SimpleQueue()
+        self._free: queue.SimpleQueue[memoryview | None] = queue.SimpleQueue()
         for _ in range(buffers):
             self._free.put(None)  # made when first needed: a small push takes little memory
         self._waiting: queue.SimpleQueue[PackBuilder | None] = queue.SimpleQueue()
@@ -33,7 +34,7 @@ class Uploads:
         for thread in self._threads:
             thread.start()
 
-    def acquire(self) -> bytearray:
+    def acquire(self) -> memoryview:
         """A buffer to fill; waits until one is free."""
         while True:
             self._raise_failure()
@@ -41,7 +42,7 @@ class Uploads:
                 buffer = self._free.get(timeout=_PATIENCE)
             except queue.Empty:
                 continue
-            return bytearray(self._size) if buffer is None else buffer
+            return memoryview(pages(self._size)) if buffer is None else buffer
 
     def submit(self, pack: PackBuilder) -> None:
         """Send a pack; its buffer is free again afterwards. There are no more packs than buffers, so this does not wait."""

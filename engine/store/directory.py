@@ -9,6 +9,7 @@ The store holds its root folder open while it lives. It cannot be unmounted mean
 """
 
 import errno
+import mmap
 import os
 import secrets
 import stat
@@ -25,6 +26,7 @@ from engine.store.base import KEY_LIMIT, Blob, BlobExists, Buffer, NoSuchBlob, a
 _TEMPORARY: Final = ".tmp"
 _LEFT_OVER_AFTER: Final = timedelta(days=1)
 _SCANS: Final = 5
+_PAGE: Final = mmap.PAGESIZE
 
 _FULL: Final = {errno.ENOSPC, errno.EDQUOT}
 _FORBIDDEN: Final = {errno.EACCES, errno.EPERM, errno.EROFS}
@@ -363,6 +365,8 @@ def _sync_folder(opened: int) -> None:
 
 def _read_exactly(file: int, offset: int, length: int) -> bytes:
     """The bytes of the range, which lay inside the file when it was opened; a blob never shrinks."""
+    # What the kernel would read ahead, beyond the range, would stay in the page cache.
+    os.posix_fadvise(file, 0, 0, os.POSIX_FADV_RANDOM)
     parts = []
     position, end = offset, offset + length
     while position < end:
@@ -371,7 +375,8 @@ def _read_exactly(file: int, offset: int, length: int) -> bytes:
             raise OSError(errno.EIO, "the file became shorter while it was read")
         parts.append(part)
         position += len(part)
-    os.posix_fadvise(file, offset, length, os.POSIX_FADV_DONTNEED)
+    first = offset // _PAGE * _PAGE  # pages that are given back only in part are kept
+    os.posix_fadvise(file, first, -(-end // _PAGE) * _PAGE - first, os.POSIX_FADV_DONTNEED)
     return parts[0] if len(parts) == 1 else b"".join(parts)
 
 

@@ -1,0 +1,109 @@
+"""The page cache of a node is, after rokctl has read and written, what it was before."""
+
+import ctypes
+import errno
+import mmap
+import os
+from pathlib import Path
+
+import pytest
+
+from engine.device import blockio, native
+from engine.store.directory import DirectoryStore
+from engine.units import KIB, MIB
+
+TMPFS = 0x01021994
+SIZE = 12 * MIB + 100
+TRIES = 4  # the kernel takes pages back when other programs want memory, at any moment
+
+
+@pytest.fixture(params=["by the kernel", "by looking before and giving back after"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """How reads leave the cache alone; the first is the second where the kernel cannot."""
+    if request.param != "by the kernel":
+        monkeypatch.setattr(os, "preadv", preadv_of_an_older_kernel)
+
+
+def preadv_of_an_older_kernel(file: int, buffers: list[memoryview], offset: int, flags: int = 0) -> int:
+    if flags:
+        raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+    [buffer] = buffers
+    found = os.pread(file, len(buffer), offset)
+    buffer[: len(found)] = found
+    return len(found)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    if native.filesystem_magic(str(tmp_path)) == TMPFS:
+        pytest.skip("a tmpfs is nothing but page cache")
+    file = tmp_path / "file"
+    file.write_bytes(os.urandom(SIZE))
+    with file.open("rb") as opened:
+        os.fsync(opened.fileno())
+        os.posix_fadvise(opened.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    return file
+
+
+@pytest.mark.usefixtures("way")
+@pytest.mark.parametrize("snapshot", [True, False])
+def test_what_is_read_stays_in_the_cache_only_where_it_was_before(path: Path, snapshot: bool) -> None:
+    content = path.read_bytes()
+    for _ in range(TRIES):
+        drop(path)
+        touch(path, [(0, 4 * KIB), (MIB + 8 * KIB, 64 * KIB), (5 * MIB, 2 * MIB), (SIZE - 50, 50)])
+        before = resident(path)
+        assert 0 < sum(before) < len(before)
+        with blockio.open_source(str(path), snapshot=snapshot) as source:
+            body = bytearray(SIZE)
+            for start in range(0, SIZE, MIB):
+                source.read_into(start, memoryview(body)[start : start + MIB])
+            source.read_into(2 * MIB + 512, memoryview(bytearray(512)))
+        assert body == content
+        if resident(path) == before:
+            return
+    pytest.fail("each time other pages were in the cache than before")
+
+
+def test_a_file_that_was_restored_is_not_in_the_cache(path: Path) -> None:
+    target = path.with_name("restored")
+    with blockio.new_file(str(target), SIZE) as opened:
+        for start in range(0, SIZE, 128 * KIB):
+            opened.write(start, os.urandom(min(128 * KIB, SIZE - start)))
+    assert not any(resident(target))
+
+
+def test_what_a_directory_holds_is_not_in_the_cache_after_it_was_written_and_read(path: Path) -> None:
+    store, body = DirectoryStore(path.parent / "store", create=True), os.urandom(SIZE)
+    store.create("pack/a", body)
+    kept = path.parent / "store" / "pack" / "a"
+    assert not any(resident(kept))
+    for start, length in ((32, 4 * MIB), (4 * MIB + 32, 100), (5 * MIB + 7, 4 * MIB), (SIZE - 16, 16)):
+        assert store.get_range("pack/a", start, length) == body[start : start + length]
+        assert not any(resident(kept))
+    assert store.get("pack/a") == body
+    assert not any(resident(kept))
+    store.close()
+
+
+def touch(path: Path, ranges: list[tuple[int, int]]) -> None:
+    """Read these, and nothing ahead of them."""
+    with path.open("rb", buffering=0) as file:
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_RANDOM)
+        for offset, length in ranges:
+            os.pread(file.fileno(), length, offset)
+
+
+def drop(path: Path) -> None:
+    with path.open("rb", buffering=0) as file:
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def resident(path: Path) -> list[int]:
+    """Which pages are in the cache, by mincore(2), asked apart from the code that is tested."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    with path.open("r+b") as file, mmap.mmap(file.fileno(), 0) as mapped:
+        vector = (ctypes.c_ubyte * -(-len(mapped) // mmap.PAGESIZE))()
+        start = ctypes.addressof(ctypes.c_char.from_buffer(mapped))
+        assert libc.mincore(ctypes.c_void_p(start), ctypes.c_size_t(len(mapped)), vector) == 0
+    return [page & 1 for page in vector]
