@@ -80,6 +80,17 @@ class Index:
         index._add_facts(facts)
         return index
 
+    def without(self, condemned: Iterable[PackName]) -> "Index":
+        """The same, but that what is in these packs, too, is no reason not to store it again. Nothing is claimed of it yet."""
+        return Index.over(self._tables(), (), {*self._condemned, *condemned})
+
+    def extended(self, facts: Sequence[PackFacts]) -> "Index":
+        """The same, with more facts, about packs that it is not of. Nothing is claimed of it yet."""
+        return Index.over(self._tables(), facts, self._condemned)
+
+    def _tables(self) -> list[tuple[Table, Mask]]:
+        return [(shard.table, shard.counts) for shard in self._shards]
+
     def _add_facts(self, facts: Sequence[PackFacts]) -> None:
         if facts:
             self._add(table_in_memory([("", facts)]), np.ones(len(facts), np.bool_))
