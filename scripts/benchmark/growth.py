@@ -4,7 +4,7 @@ import json
 import os
 import random
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
@@ -31,6 +31,16 @@ def measure_commands(folder: Path) -> dict[str, Any]:
     for name, cost in row.items():
         say(f"  {name}: {cost.wall:.3f} s")
     return {name: asdict(cost) for name, cost in row.items()}
+
+
+def seconds_of_commands(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """A table for people: whole commands, by the clock and of the processor, and the most memory."""
+    line = ("{:>10}" + "{:>22}" * len(COMMANDS)).format
+    yield line("chunks", *COMMANDS)
+    for row in rows:
+        costs = (row["commands"][name] for name in COMMANDS)
+        yield line(row["chunks"], *(f"{c['wall']:.2f}/{c['cpu']:.2f} {c['peak'] / MIB:.0f}" for c in costs))
+    yield "whole commands: seconds by the clock and of the processor, MiB of memory; a collection that makes marks, and the next"
 
 
 class Node:
