@@ -2,13 +2,15 @@
 
 Ids and cuts depend on the key, so content is read, verified, cut and hashed anew, as a push would from the same volume: what
 nodes push to the destination themselves deduplicates against it. Of a version whose predecessor was copied, only what
-differs is read. Each version is committed on its own, oldest first: a copy that broke off is simply made again.
+differs is read. Each version is committed on its own, oldest first: a copy that broke off is simply made again. The index of
+the destination is loaded once for many versions: the session of each is the heir of the one before.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, closing, suppress
 from dataclasses import dataclass, replace
 from enum import Enum
+from itertools import pairwise
 
 from engine.errors import Damaged, NotFound, Refused
 from engine.ops.intake import Effort, Intake, Stored, open_session, store_contents
@@ -19,7 +21,7 @@ from engine.repo.hurt import hurt_versions
 from engine.repo.manifest import Manifest, Member, Totals, VersionIdentity
 from engine.repo.naming import ObjectName, VersionReference
 from engine.repo.repository import Repository
-from engine.repo.session import Purpose, Session
+from engine.repo.session import Purpose, Session, open_heir
 from engine.repo.tags import Tags, seal_tags, tags_of
 from engine.store.base import BlobExists
 
@@ -135,9 +137,14 @@ def copy(
     begun = source.clock.monotonic()
     copier = _Copier(source, destination, plan, effort, node=node, tool=tool, progress=progress)
     done = []
-    for step in plan.steps:
-        done.append(_unchanged(step.manifest, step.there) if step.there else copier.copy(step.manifest))
-        listen(done[-1])
+    missing = [step.manifest for step in plan.steps if not step.there]
+    following = dict(pairwise(manifest.version for manifest in missing))
+    by_version = {manifest.version: manifest for manifest in missing}
+    with closing(copier):
+        for step in plan.steps:
+            after = by_version.get(following.get(step.manifest.version, ""))
+            done.append(_unchanged(step.manifest, step.there) if step.there else copier.copy(step.manifest, after))
+            listen(done[-1])
     count = {outcome: sum(one.outcome is outcome for one in done) for outcome in CopyOutcome}
     return CopyReport(
         created=count[CopyOutcome.CREATED],
@@ -180,13 +187,22 @@ class _Copier:
         for manifest in plan.source:
             self._objects.setdefault(manifest.object, []).append(manifest)
         self._reader = source.reader()
+        self._heir: Session | None = None
 
-    def copy(self, manifest: Manifest) -> CopiedVersion:
-        """Copy a version. One that seems hurt is looked at again by a fresh index: a collector may have moved its chunks."""
+    def close(self) -> None:
+        """Give up a session that was begun for a version that is not going to be copied."""
+        if self._heir is not None:
+            self._heir.give_up()
+
+    def copy(self, manifest: Manifest, following: Manifest | None) -> CopiedVersion:
+        """Copy a version; `following` is the one that will be copied next.
+
+        One that seems hurt is looked at again by a fresh index: a collector may have moved its chunks.
+        """
         base, problem = self._choose_base(manifest), ""
         while True:
             try:
-                return self._attempt(manifest, base)
+                return self._attempt(manifest, base, following)
             except LostDelta:
                 base = None
                 continue
@@ -221,11 +237,10 @@ class _Copier:
                 return _Base(there, members)
         return None
 
-    def _attempt(self, manifest: Manifest, base: _Base | None) -> CopiedVersion:
+    def _attempt(self, manifest: Manifest, base: _Base | None, following: Manifest | None) -> CopiedVersion:
         destination = self._destination
         begun = destination.clock.monotonic()
-        purpose = Purpose(manifest.object, base.there.version if base else None, self._node)
-        with open_session(destination, purpose, self._effort) as session:
+        with self._open_session(self._purpose(manifest, base)) as session:
             members = base.members if base and session.base is not None else {}
             stored = self._store(session, manifest, members)
             problem = self._copy_tags(manifest.version, session.version)
@@ -233,8 +248,12 @@ class _Copier:
             def build() -> Manifest:
                 return self._built(manifest, session, stored, destination.clock.monotonic() - begun)
 
-            made = session.commit(build)
-        self._there[made.identity(destination.id)] = made
+            def follow(made: Manifest) -> Purpose | None:
+                self._there[made.identity(destination.id)] = made
+                return self._purpose(following, self._choose_base(following)) if following is not None else None
+
+            made = session.commit(build, follow)
+        self._heir = session.heir
         return CopiedVersion(
             bucket=made.object.bucket,
             object=made.object.name,
@@ -250,6 +269,18 @@ class _Copier:
             outcome=CopyOutcome.CREATED,
             problem=problem,
         )
+
+    def _purpose(self, manifest: Manifest, base: _Base | None) -> Purpose:
+        return Purpose(manifest.object, base.there.version if base else None, self._node)
+
+    def _open_session(self, purpose: Purpose) -> AbstractContextManager[Session]:
+        """The heir of the last one, where it was begun for this."""
+        heir, self._heir = self._heir, None
+        if heir is not None and heir.purpose == purpose:
+            return open_heir(heir)
+        if heir is not None:
+            heir.give_up()
+        return open_session(self._destination, purpose, self._effort)
 
     def _store(
         self, session: Session, manifest: Manifest, base: Mapping[str, tuple[Member, Member]]

@@ -7,6 +7,7 @@ threads.
 import threading
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Final
 
 import numpy as np
@@ -79,6 +80,17 @@ class Index:
             index._add(table, counts)
         index._add_facts(facts)
         return index
+
+    def without(self, condemned: Iterable[PackName]) -> "Index":
+        """The same, but that what is in these packs, too, is no reason not to store it again. Nothing is claimed of it yet."""
+        return Index.over(self._tables(), (), {*self._condemned, *condemned})
+
+    def extended(self, facts: Sequence[PackFacts]) -> "Index":
+        """The same, with more facts, about packs that it is not of. Nothing is claimed of it yet."""
+        return Index.over(self._tables(), facts, self._condemned)
+
+    def _tables(self) -> list[tuple[Table, Mask]]:
+        return [(shard.table, shard.counts) for shard in self._shards]
 
     def _add_facts(self, facts: Sequence[PackFacts]) -> None:
         if facts:
@@ -198,8 +210,13 @@ class _Shard:
         keys = self.table.keys
         if self._all:
             return keys.highs[start:end], keys.lows[start:end]
-        chosen = self.counts[self.table.rows_of(np.arange(start, end))]
+        chosen = self._counted[self.table.records(start, end)]
         return keys.highs[start:end][chosen], keys.lows[start:end][chosen]
+
+    @cached_property
+    def _counted(self) -> Mask:
+        """The records that count: a byte each, but the row of each need not be searched for."""
+        return self.table.records_in(self.counts)
 
     def stays(self, high: int, low: int) -> bool:
         return self._next(self.table.keys.find(high, low), self._stay) >= 0
@@ -226,7 +243,7 @@ class _Shard:
         at = self.table.keys.find_many(highs, lows)
         pending = np.flatnonzero(at >= 0)
         while len(pending) and not self._all:
-            pending = pending[~self.counts[self.table.rows_of(at[pending])]]
+            pending = pending[~self._counted[self.table.records_of(at[pending])]]
             at[pending] = self.table.keys.next_many(at[pending])
             pending = pending[at[pending] >= 0]
         return at

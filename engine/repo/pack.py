@@ -1,5 +1,6 @@
 """Packs: many chunks in one blob, and a directory of them (rok-repository(5), PACKS)."""
 
+import re
 import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ _TAIL_MAGIC: Final = b"ROKTAIL\x01"
 _HEADER: Final = struct.Struct("<8sB3x16sI")
 _TRAILER: Final = struct.Struct("<8sII")
 _PER_ENTRY: Final = ID + 4 + 2
+_KEY: Final = re.compile(r"pack/([0-9a-f]{32})-([0-9a-f]{8})")
 
 
 class PackKind(IntEnum):
@@ -53,14 +55,8 @@ class PackName:
 
 def parse_pack_key(key: str) -> PackName | None:
     """The name in a store's key; None when the key is no pack's."""
-    owner, dash, number = key.removeprefix("pack/").partition("-")
-    if not dash or len(owner) != 32 or len(number) != 8:
-        return None
-    try:
-        name = PackName(bytes.fromhex(owner).hex(), int(number, 16))
-    except ValueError:
-        return None
-    return name if name.key == key else None
+    match = _KEY.fullmatch(key)
+    return PackName(match[1], int(match[2], 16)) if match else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,10 @@
     packs -> segment, again and again                 `writer`, `put_map`, `keep_alive`
     versions/<id> if absent -> pending removed        `commit`
 
+and where another version is to be written after it, by an *heir* that takes over its index:
+
+    pending, gc of the heir -> versions/<id> if absent -> base of the heir
+
 Whatever happens, nothing that was sent is deleted: only collectors delete packs. Nothing is written over either, and what
 cannot be removed stays for a collector, so that a node which may only create blobs can push.
 """
@@ -20,6 +24,7 @@ from blake3 import blake3
 
 from engine.clock import Clock
 from engine.errors import Damaged, Failed, NotFound, RokError
+from engine.repo.condemnation import read_condemnations
 from engine.repo.document import Fields, open_document, seal_document
 from engine.repo.index import Index
 from engine.repo.manifest import BROKEN, FORGOTTEN, Manifest, seal_manifest
@@ -33,12 +38,14 @@ from engine.repo.upload import Uploads
 from engine.store.base import BlobExists, Buffer, NoSuchBlob, Store, Unknown
 from engine.units import MIB
 
+Seen = TypeVar("Seen")
 Result = TypeVar("Result")
 Other = TypeVar("Other")
 
 LEASE_SECONDS: Final = 30 * 60
 PACK_TARGET: Final = 16 * MIB
 SEGMENT_PACKS: Final = 64
+HEIRLOOM: Final = 1 << 17  # packs and records that heirs may be told of; after that the index is loaded again
 _MAGIC: Final = b"ROKSESS\x01"
 _RECORD_KEY: Final = re.compile(r"pending/([0-9a-f]{32})(?:-[0-9a-f]{8})?")
 
@@ -75,6 +82,9 @@ class Purpose:
     object: ObjectName
     base: str | None
     node: str
+
+
+Follow = Callable[[Manifest], Purpose | None]
 
 
 class Grounds(Protocol):
@@ -119,13 +129,29 @@ def open_session(
 ) -> "Iterator[Session]":
     """A session for the time of the block. Left without a commit, it gives itself up."""
     session = Session(grounds, purpose, threads=threads, writers=writers, pack_size=pack_size)
-    try:
+    with _lifetime(session):
         session._open()
         yield session
+
+
+@contextmanager
+def open_heir(heir: "Session") -> "Iterator[Session]":
+    """A session that was begun when another one committed, for the time of the block, as any other."""
+    with _lifetime(heir):
+        heir._take_over()
+        yield heir
+
+
+@contextmanager
+def _lifetime(session: "Session") -> Iterator[None]:
+    try:
+        yield
     except BaseException as error:
         session._stop()
         if not isinstance(error, Unknown):  # then the store does not answer, and the version may come to be yet
-            session._give_up()
+            session.give_up()
+        if session.heir is not None:
+            session.heir.give_up()
         raise
     session._stop()
 
@@ -135,14 +161,14 @@ class Session:
 
     def __init__(self, grounds: Grounds, purpose: Purpose, *, threads: int, writers: int, pack_size: int) -> None:
         self._grounds = grounds
-        self._purpose = purpose
+        self.purpose = purpose
         self.version = grounds.entropy(16).hex()
         self.base: Manifest | None = None
         self.index = Index([])
         self._reader = Reader(grounds.store, grounds.keyring, self.index)
         self.opened: datetime = grounds.clock.now()
         self.stored = 0  # bytes sent, all blobs counted
-        self._threads, self._buffers, self._pack_size = threads, writers + threads + 1, pack_size
+        self._threads, self._writers, self._pack_size = threads, writers, pack_size
         self._uploads: Uploads | None = None
         self._lock = threading.Lock()
         self._map_lock = threading.Lock()
@@ -153,14 +179,27 @@ class Session:
         self._refreshed = 0.0
         self._records: list[str] = []  # names under pending/, those included that may not have arrived
         self._is_open = False
+        self._loaded = self.index  # the index, without what this session and those that it is an heir of have sent
+        self._sent: list[PackFacts] = []  # by these, up to a limit
+        self._entries_sent = 0
+        self.heir: Session | None = None
 
     def _open(self) -> None:
+        self._announce(self._look)
+        self._begin()
+
+    def _take_over(self) -> None:
+        self._read_base()
+        self._begin()
+
+    def _announce(self, look: Callable[[], Seen]) -> Seen:
+        """Say that this session lives, and give what `look` finds after that."""
         begun = self._grounds.clock.monotonic()
         self._is_open = True  # from here on it may exist, even if the next call never answers
         record = self._write_record()
-        self.opened, _ = self._grounds.both(lambda: self._time_of(record), self._look)
+        self.opened, seen = self._grounds.both(lambda: self._time_of(record), look)
         self._refreshed = begun
-        self._uploads = Uploads(self._send, threads=self._threads, buffers=self._buffers, size=self._pack_size)
+        return seen
 
     def _time_of(self, record: str) -> datetime:
         try:
@@ -173,12 +212,21 @@ class Session:
 
     def _look(self) -> None:
         """What is there, in the order of rule I4, after our record stands."""
-        if self._purpose.base is not None:
+        self._read_base()
+        self.index, self._facts = self._grounds.load_index()
+        self._loaded = self.index
+
+    def _read_base(self) -> None:
+        if self.purpose.base is not None:
             # Forgotten meanwhile, or damaged: then there is no base, and every chunk is looked up.
             with suppress(NotFound, Damaged):
-                self.base = self._grounds.manifest(self._purpose.base)  # seen committed after our record stands: I7
-        self.index, self._facts = self._grounds.load_index()
+                self.base = self._grounds.manifest(self.purpose.base)  # seen committed after our record stands: I7
+
+    def _begin(self) -> None:
         self._reader = Reader(self._grounds.store, self._grounds.keyring, self.index)
+        self._uploads = Uploads(
+            self._send, threads=self._threads, buffers=self._writers + self._threads + 1, size=self._pack_size
+        )
 
     def _write_record(self) -> str:
         """Say that this session lives, by a record under a name of its own; the record's key."""
@@ -189,7 +237,7 @@ class Session:
         return f"pending/{name}"
 
     def _record(self, name: str) -> bytes:
-        keyring, purpose = self._grounds.keyring, self._purpose
+        keyring, purpose = self._grounds.keyring, self.purpose
         document = {
             "version": self.version,
             "kind": "push",
@@ -243,9 +291,11 @@ class Session:
                 hint="run it again; what was sent is not sent twice",
             )
 
-    def commit(self, build: Callable[[], Manifest]) -> Manifest:
+    def commit(self, build: Callable[[], Manifest], follow: Follow = lambda _: None) -> Manifest:
         """Send what is left, then make the version exist. `build` is called last, when all figures are known.
 
+        `follow` says what else is to be written then, where that is known: a session for it is begun before this one ends,
+        and is `heir` afterwards, for `open_heir`; or None, where it has to begin as any other.
         Raises Failed when the session was broken by someone who took it for dead; Unknown when the store did not say.
         """
         uploads = self._running()
@@ -257,10 +307,31 @@ class Session:
         self._check_lease(self._grounds.clock.monotonic())
         manifest = build()
         blob = seal_manifest(manifest, self._grounds.keyring, self._grounds.entropy)
+        self._begin_heir(follow(manifest))
         self._create_version(blob)
         self._remove_records()
         self._is_open = False
         return manifest
+
+    def _begin_heir(self, purpose: Purpose | None) -> None:
+        """Begin a session that relies on what this one does, but for what has been condemned since (I4).
+
+        This one is open while the other lists the records, which its commit proves: so none of what it relies on has gone yet,
+        and whatever condemns it still stands and is listed, or is written later and waits for the other.
+        """
+        if purpose is None or self._entries_sent > HEIRLOOM:
+            return
+        heir = Session(self._grounds, purpose, threads=self._threads, writers=self._writers, pack_size=self._pack_size)
+        self.heir = heir
+        try:
+            records = heir._announce(lambda: read_condemnations(self._grounds))
+        except RokError:  # no reason to lose this version; the next one says it, if it is lasting
+            self.heir = None
+            heir.give_up()
+            return
+        heir._sent, heir._entries_sent = self._sent, self._entries_sent
+        heir._loaded = self._loaded.without(pack for record in records for pack in record.packs)
+        heir.index = heir._loaded.extended(heir._sent)
 
     def _create_version(self, blob: bytes) -> None:
         store, key = self._grounds.store, f"versions/{self.version}"
@@ -276,7 +347,7 @@ class Session:
                     hint="run the push again; what was sent is not sent twice",
                 ) from None
 
-    def _give_up(self) -> None:
+    def give_up(self) -> None:
         """End the session by the tombstone that a collector would write, unless it had come to its commit, which then stands."""
         if not self._is_open:
             return
@@ -313,6 +384,9 @@ class Session:
         with self._lock:
             self.stored += len(blob)
             self._facts.append(facts)
+            self._entries_sent += facts.entries + 1
+            if self._entries_sent <= HEIRLOOM:
+                self._sent.append(facts)
             due = len(self._facts) >= SEGMENT_PACKS
         if due:
             self._write_segment()

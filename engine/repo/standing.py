@@ -82,13 +82,12 @@ class _Judge:
 
     def _live(self, table: Table, rows: Mask) -> Mask:
         """The records that are live and that no other one is counted for."""
-        live = np.zeros(table.slots, np.bool_)
+        live, counted = np.zeros(table.slots, np.bool_), table.records_in(rows)
         for number, (start, end) in enumerate(pairwise(table.keys.edges(range_bits(len(table.keys))).tolist())):
             # In the order of the marks: neighbours are looked up together, which is many times faster.
             places, found = self._marks.find(Keys(table.keys.highs[start:end], table.keys.lows[start:end]))
             records = table.records(start, end)
-            if not rows.all():
-                found &= rows[table.rows_of(np.arange(start, end))]
+            found &= counted[records]
             places, records = places[found], records[found]
             if (places[1:] <= places[:-1]).any():  # copies: one pack is to have all the first ones, not each pack some
                 order = np.lexsort((records, places))

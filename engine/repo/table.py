@@ -148,6 +148,10 @@ class Table:
         """The records of the entries from one position to another."""
         return self._records[start:end]
 
+    def records_in(self, rows: Mask) -> Mask:
+        """Of each number below `slots`, whether it is of a pack in these rows."""
+        return np.repeat(rows, self.counts + 1)
+
     def record_bytes(self, chosen: Mask | None = None) -> Positions:
         """Of each pack, how many bytes its records take: all of them, or the chosen ones."""
         counts = self.counts
@@ -202,6 +206,10 @@ class Table:
         word = self._start[record]
         offset = word & _PLAIN
         return offset, (self._start[record + 1] & _PLAIN) - offset, bool(word & RAW_BIT)
+
+    def records_of(self, at: Positions) -> Words:
+        """The records of many entries."""
+        return self._records[at]
 
     def rows_of(self, at: Positions) -> Positions:
         """The packs of many entries."""

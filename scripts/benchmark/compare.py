@@ -31,7 +31,7 @@ from benchmark.measure import (
     warm,
     workspace,
 )
-from benchmark.peers import PEERS, find_peers, plotting_python
+from benchmark.peers import PEERS, draw, find_peers, plotting_python
 from benchmark.programs import Borg, Program, Restic, Rokctl, Source, rokctl, rokctl_state, stored
 from benchmark.verdict import (
     COLLECT,
@@ -73,8 +73,7 @@ def main(words: Sequence[str]) -> int:
     record = as_json(results, targets, options.runs)
     print(record if options.json else table(results, targets, options.runs))
     if python is not None:
-        plot = [str(python), str(Path(__file__).with_name("plot.py")), str(options.plot)]
-        subprocess.run(plot, input=record, text=True, check=True)
+        draw(python, "comparison", record, options.plot)
     missed = [target.sentence() for target in targets if not target.is_met()] if options.check else []
     for sentence in missed:
         say(f"scripts/bench: {sentence}")

@@ -57,7 +57,7 @@ def run(command: Sequence[str], environment: Mapping[str, str], folder: Path) ->
         return output.read(), Cost(wall, cpu, int(moved["rchar"]), int(moved["wchar"]), usage.ru_maxrss * 1024)
 
 
-def in_another_process(work: Callable[[], object], failure: str) -> None:
+def in_another_process(work: Callable[[], object], failure: str = "what is to be measured could not be made") -> None:
     """Run in a child, and leave when it fails. The kernel counts our own peak of memory to the programs that we start."""
     child = os.fork()
     if child == 0:

@@ -69,6 +69,12 @@ def plotting_python() -> Path | None:
     return python if known or install_python(PLOT) else None
 
 
+def draw(python: Path, kind: str, record: str, target: Path) -> None:
+    """Have a record drawn, by the Python that `plotting_python` found."""
+    command = [str(python), str(Path(__file__).with_name("plot.py")), kind, str(target)]
+    subprocess.run(command, input=record, text=True, check=True)
+
+
 def install_debian(packages: Sequence[str]) -> None:
     """By apt-get, as root. Who is not root has them or does without."""
     if os.geteuid() != 0 or shutil.which("apt-get") is None:

@@ -1,6 +1,9 @@
-"""Draw a comparison, which comes as JSON on standard input, as a PNG: a panel for each phase, restic as the measure.
+"""Draw what was measured, which comes as JSON on standard input, as a PNG.
 
-`scripts/bench --plot FILE` runs it by the Python of .venv-peers, which has matplotlib; it imports nothing else of this tree.
+    plot.py comparison FILE    a panel for each phase, restic as the measure
+    plot.py growth FILE        what commands take against the size of the repository
+
+The Python of .venv-peers runs it, which has matplotlib; it imports nothing else of this tree.
 """
 
 import json
@@ -12,6 +15,7 @@ import matplotlib
 matplotlib.use("Agg")
 from matplotlib import pyplot
 
+MIB: Final = 1 << 20
 PHASES: Final = ("first push", "second volume", "daily push, full scan", "restore", "verify", "collect")
 COLOURS: Final = {"rokctl": "#0f766e", "restic": "#94a3b8", "borg": "#cbd5e1"}
 INK, QUIET = "#1e293b", "#64748b"
@@ -19,21 +23,26 @@ LOWEST_ROOM: Final = 1.45  # of restic's time, that the labels beside the bars h
 
 
 def main() -> None:
-    """Write the file that is named."""
-    comparison = json.load(sys.stdin)
-    phases = comparison["phases"]
+    """Draw the kind that is named into the file that is named."""
+    kind, target = sys.argv[1:]
+    figure = {"comparison": comparison, "growth": growth}[kind](json.load(sys.stdin))
+    figure.savefig(target, format="png")
+
+
+def comparison(record: dict[str, Any]) -> Any:
+    """Wall times as shares of restic's."""
     figure, panels = pyplot.subplots(2, 3, figsize=(10, 4.2), dpi=160, layout="constrained")
     for panel, phase in zip(panels.flat, PHASES, strict=True):
-        draw(panel, phase, phases[phase])
+        draw_phase(panel, phase, record["phases"][phase])
     figure.suptitle(
-        f"Wall time as a share of restic's: {comparison['cores']} cores, encrypted, the same images in one run",
+        f"Wall time as a share of restic's: {record['cores']} cores, encrypted, the same images in one run",
         fontsize=11, color=INK, x=0.01, ha="left",
     )  # fmt: skip
     figure.get_layout_engine().set(hspace=0.06, wspace=0.03)
-    figure.savefig(sys.argv[1])
+    return figure
 
 
-def draw(panel: Any, phase: str, figures: dict[str, Any]) -> None:
+def draw_phase(panel: Any, phase: str, figures: dict[str, Any]) -> None:
     """One phase: a bar for each program, with its share and its seconds beside it."""
     names = [name for name in COLOURS if name in figures]
     measure = figures["restic"]["wall"] if "restic" in figures else figures["rokctl"]["wall"]
@@ -54,6 +63,22 @@ def draw(panel: Any, phase: str, figures: dict[str, Any]) -> None:
     panel.tick_params(axis="y", length=0, labelsize=9, labelcolor=INK)
     for side in ("top", "right", "bottom", "left"):
         panel.spines[side].set_visible(False)
+
+
+def growth(record: dict[str, Any]) -> Any:
+    """Processor time and memory of each command, repositories side by side."""
+    rows = record["index"]
+    chunks = [row["chunks"] for row in rows]
+    figure, (time, memory) = pyplot.subplots(1, 2, figsize=(10, 4.2), dpi=160, layout="constrained")
+    for name in rows[0]["commands"]:
+        costs = [row["commands"][name] for row in rows]
+        time.plot(chunks, [cost["cpu"] for cost in costs], marker="o", label=name)
+        memory.plot(chunks, [cost["peak"] / MIB for cost in costs], marker="o", label=name)
+    for axes, what in ((time, "seconds of the processor, whole command"), (memory, "MiB of memory, at most")):
+        axes.set(xscale="log", xlabel="chunks in the repository", ylabel=what, ylim=(0, None))
+        axes.grid(alpha=0.3)
+        axes.legend()
+    return figure
 
 
 if __name__ == "__main__":

@@ -1,7 +1,6 @@
-"""How rokctl grows with a repository: its index and its list of versions, cold, warm and after another's push.
+"""How rokctl grows with a repository: its index and its list of versions, cold, warm and after another's push; and its commands.
 
-The repositories are made up: their packs are empty files of the right size, their segments and manifests are real and
-encrypted. Each phase is a process of its own, so that its memory can be told.
+The repositories are made up (see `madeup`). Each phase is a process of its own, so that its memory can be told.
 """
 
 import argparse
@@ -13,27 +12,45 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
-from benchmark.measure import MIB, ROOT, in_another_process, leave, require_space, say, workspace
+from benchmark.growth import COMMANDS, measure_commands, seconds_of_commands
+from benchmark.madeup import (
+    BYTES_A_CHUNK,
+    CHUNKS_IN_SEGMENT,
+    add_segment,
+    environment,
+    make_chunks,
+    make_versions,
+    opened,
+)
+from benchmark.measure import (
+    MIB,
+    ROOT,
+    clean_environment,
+    in_another_process,
+    leave,
+    require_space,
+    run,
+    say,
+    workspace,
+)
+from benchmark.peers import draw, plotting_python
 
 # The targets of --check, at the largest size.
 WARM_SECONDS: Final = 0.3
 LOOK_UPS: Final = 300_000  # a second, in batches
 RESIDENT: Final = 300 * MIB
 LIST_SECONDS: Final = 0.3
+PUSH_PEAK: Final = 256 * MIB
+CHECK_PEAK: Final = 500 * MIB
+CHUNK_SECONDS: Final = 4e-6  # of the processor, that a check or a collection may take for each chunk more
+PUSH_CHUNK_SECONDS: Final = 2e-7
+NOISE_SECONDS: Final = 0.5  # by which two runs of one command may differ on a busy machine
 
 SIZES: Final = (10**4, 10**5, 10**6, 10**7)
-CHUNKS_IN_PACK: Final = 270  # 16 MiB of chunks of 60 KiB, which is half of 120 KiB
-PACKS_IN_SEGMENT: Final = 64
-PACK_SIZE: Final = 16 * MIB
-SAMPLE: Final = 200_000  # prefixes that are looked up
 BATCH: Final = 256
-PASSPHRASE: Final = "not a secret"
-NOT_MADE: Final = "the repository could not be made"
 PHASES: Final = ("read", "cold", "warm", "other", "list", "relist")
 
 
@@ -43,15 +60,18 @@ def main(words: Sequence[str]) -> int:
     if options.phase is not None:
         print(json.dumps(run_phase(options)))
         return 0
+    python = plotting_python() if options.plot else None
     with workspace() as folder:
         rows = [measure_index(folder / f"{chunks}", chunks) for chunks in sorted(options.chunks or SIZES)]
         versions = measure_versions(folder / "versions", options.versions, options.objects)
-    record = {"index": rows, "versions": versions}
-    print(json.dumps(record) if options.json else table(rows, versions))
-    failures = missed(rows[-1], versions) if options.check else []
+    record = json.dumps({"index": rows, "versions": versions})
+    print(record if options.json else "\n".join(lines(rows, versions)))
+    if python is not None:
+        draw(python, "growth", record, options.plot)
+    failures = missed(rows, versions) if options.check else []
     for failure in failures:
         say(f"scripts/bench size: {failure}")
-    return 1 if failures else 0
+    return 1 if failures or (options.plot and python is None) else 0
 
 
 def parse(words: Sequence[str]) -> argparse.Namespace:
@@ -64,30 +84,29 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
     )
     parser.add_argument("--versions", type=int, default=10_000, help="how many versions there are (default 10000)")
     parser.add_argument("--objects", type=int, default=500, help="of how many objects (default 500)")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw what commands take against the size, as a PNG")
     parser.add_argument("--json", action="store_true", help="print one JSON object and no table")
     parser.add_argument("--check", action="store_true", help="exit 1 when a target is missed")
     parser.add_argument("--phase", choices=PHASES, help=argparse.SUPPRESS)  # the process that is measured
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args(words)
-    smallest = CHUNKS_IN_PACK * PACKS_IN_SEGMENT
     if any(chunks < 1 for chunks in options.chunks or ()) or not 1 <= options.objects <= options.versions:
         parser.error("--chunks and --objects start at 1, and there are not fewer --versions than --objects")
     if options.phase is None:
-        require_space(64 * MIB + 60 * (smallest + max(options.chunks or SIZES)))
+        require_space(128 * MIB + BYTES_A_CHUNK * (CHUNKS_IN_SEGMENT + max(options.chunks or SIZES)))
     return options
 
 
 def measure_index(folder: Path, chunks: int) -> dict[str, Any]:
     """All phases of the index on a repository of so many chunks."""
     say(f"making a repository of {chunks} chunks")
-    segments = -(-chunks // (CHUNKS_IN_PACK * PACKS_IN_SEGMENT))
-    # Another process makes it: the kernel counts our peak of memory to those that we start.
-    in_another_process(lambda: make_index(folder, chunks), NOT_MADE)
-    row: dict[str, Any] = {"chunks": chunks, "packs": -(-chunks // CHUNKS_IN_PACK), "segments": segments}
-    row["read"] = phase("read", folder)
-    row["cold"] = phase("cold", folder)
-    row["warm"] = phase("warm", folder)
-    in_another_process(lambda: add_segments(folder, segments, CHUNKS_IN_PACK * PACKS_IN_SEGMENT), NOT_MADE)
+    in_another_process(lambda: make_chunks(folder, chunks))
+    names = {kind: len(list((folder / "repository" / kind).iterdir())) for kind in ("pack", "index")}
+    row: dict[str, Any] = {"chunks": chunks, "packs": names["pack"], "segments": names["index"]}
+    for name in ("read", "cold", "warm"):
+        row[name] = phase(name, folder)
+    row["commands"] = measure_commands(folder)
+    in_another_process(lambda: add_segment(folder, names["index"], CHUNKS_IN_SEGMENT))
     row["other"] = phase("other", folder)
     row["cache_bytes"] = sum(path.stat().st_size for path in (folder / "state").rglob("*") if path.is_file())
     shutil.rmtree(folder)
@@ -97,22 +116,26 @@ def measure_index(folder: Path, chunks: int) -> dict[str, Any]:
 def measure_versions(folder: Path, versions: int, objects: int) -> dict[str, Any]:
     """All phases of the versions of one object among many."""
     say(f"making {versions} versions of {objects} objects")
-    in_another_process(lambda: make_versions(folder, versions, objects), NOT_MADE)
-    row = {"versions": versions, "objects": objects, "cold": phase("list", folder), "warm": phase("relist", folder)}
-    environment = {
-        **os.environ,
-        "PYTHONPATH": str(ROOT),
-        "ROKCTL_STATE_DIR": str(folder / "state"),
-        "ROKCTL_REPOSITORY": str(folder / "repository"),
-        "ROKCTL_PASSWORD_FILE": str(folder / "passphrase"),
+    in_another_process(lambda: make_versions(folder, versions, objects))
+    row: dict[str, Any] = {
+        "versions": versions,
+        "objects": objects,
+        "cold": phase("list", folder),
+        "warm": phase("relist", folder),
     }
-    (folder / "passphrase").write_text(PASSPHRASE)
-    command = [sys.executable, "-m", "rokctl", "--json", "version", "list", "bucket/object-0"]
-    begun = time.perf_counter()
-    listed = subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout
-    row["command_seconds"] = time.perf_counter() - begun
-    row["listed"] = len(listed.splitlines())
+    few = folder / "few"  # what the start and the key take, whatever there is to list
+    in_another_process(lambda: make_versions(few, row["warm"]["versions"], 1))
+    row["command"], row["command_of_few"] = list_by_command(folder), list_by_command(few)
+    row["listed"] = row["command"].pop("listed")
     return row
+
+
+def list_by_command(folder: Path) -> dict[str, Any]:
+    """What the whole command takes, when it has been run before."""
+    command = [sys.executable, "-m", "rokctl", "--json", "version", "list", "bucket/object-0"]
+    for _ in range(2):
+        listed, cost = run(command, {**clean_environment(), "PYTHONPATH": str(ROOT), **environment(folder)}, folder)
+    return {"seconds": cost.wall, "cpu": cost.cpu, "listed": len(listed.splitlines())}
 
 
 def phase(name: str, folder: Path) -> dict[str, Any]:
@@ -124,109 +147,6 @@ def phase(name: str, folder: Path) -> dict[str, Any]:
     report: dict[str, Any] = json.loads(done.stdout)
     say(f"  {name}: {report['seconds']:.3f} s")
     return report
-
-
-# The repositories
-
-
-def make_index(folder: Path, chunks: int) -> None:
-    """A repository whose index holds so many chunks."""
-    create_repository(folder)
-    (folder / "repository" / "pack").mkdir()
-    (folder / "sample").write_bytes(b"")
-    full = CHUNKS_IN_PACK * PACKS_IN_SEGMENT
-    for number, start in enumerate(range(0, chunks, full)):
-        add_segments(folder, number, min(full, chunks - start), sample=-(-SAMPLE * full // max(chunks, full)))
-
-
-def add_segments(folder: Path, number: int, chunks: int, *, sample: int = 0) -> None:
-    """One more segment, number `number`, and its packs; and some of its prefixes for the sample."""
-    import numpy as np
-
-    from engine.repo.pack import PackKind, PackName
-    from engine.repo.segment import PackFacts, encode_segment
-
-    chosen = np.random.default_rng(number)  # the same each time
-    packs, name = [], f"{number:032x}"
-    for at, start in enumerate(range(0, chunks, CHUNKS_IN_PACK)):
-        entries = min(CHUNKS_IN_PACK, chunks - start)
-        lengths = chosen.integers(40_000, 62_000, entries, dtype=np.uint32)
-        pack = PackName(name, at)
-        packs.append(PackFacts(pack, PackKind.CHUNKS, PACK_SIZE, chosen.bytes(16 * entries), lengths))
-        descriptor = os.open(folder / "repository" / pack.key, os.O_WRONLY | os.O_CREAT, 0o600)
-        os.ftruncate(descriptor, PACK_SIZE)
-        os.close(descriptor)
-    repository = opened(folder)
-    blob = encode_segment(name, packs, repository.keyring, os.urandom)
-    (folder / "repository" / "index").mkdir(exist_ok=True)
-    (folder / "repository" / "index" / name).write_bytes(blob)
-    prefixes = b"".join(pack.prefixes for pack in packs)
-    places = chosen.integers(0, chunks, min(sample, chunks)).tolist()
-    with (folder / "sample").open("ab") as file:
-        file.write(b"".join(prefixes[16 * at : 16 * at + 16] for at in places))
-
-
-def make_versions(folder: Path, versions: int, objects: int) -> None:
-    """A repository with so many versions of so many objects, in turn."""
-    from engine.repo.manifest import Manifest, Member, Origin, Totals, seal_manifest
-    from engine.repo.naming import ObjectName
-
-    create_repository(folder)
-    repository, start = opened(folder), datetime(2026, 1, 1, tzinfo=UTC)
-    (folder / "repository" / "versions").mkdir()
-    for number in range(versions):
-        moment, name = start + timedelta(minutes=number), f"object-{number % objects}"
-        origin = Origin("pool", name, f"snapshot-{number}", "0" * 32, f"{number:032x}", f"{number:032x}", moment)
-        member = Member(name, os.urandom(16), 1 << 30, 512, "ext4", "", "0" * 32, True, 1 << 29, 4096, origin)
-        totals = Totals(1 << 30, 1 << 29, 1 << 25, 1 << 24, 4096, 256, 1.0)
-        manifest = Manifest(
-            f"{number:032x}",
-            ObjectName("bucket", name),
-            moment,
-            moment,
-            "node",
-            "bench",
-            "",
-            {},
-            None,
-            (member,),
-            totals,
-        )
-        blob = seal_manifest(manifest, repository.keyring, os.urandom)
-        (folder / "repository" / "versions" / manifest.version).write_bytes(blob)
-
-
-def create_repository(folder: Path) -> None:
-    """An empty one, encrypted."""
-    from engine.clock import SystemClock
-    from engine.repo.keyblob import passphrase_secret
-    from engine.repo.repository import initialise
-    from engine.store.directory import DirectoryStore
-
-    folder.mkdir()
-    with closing(DirectoryStore(folder / "repository", create=True)) as store:
-        initialise(store, passphrase_secret(PASSPHRASE), clock=SystemClock(), entropy=os.urandom)
-
-
-_opened: dict[Path, Any] = {}
-
-
-def opened(folder: Path) -> Any:
-    """The repository in a folder, with the node's caches beside it; opened once by a process, which takes a fifth of a second."""
-    from engine.clock import SystemClock
-    from engine.repo.keyblob import passphrase_secret
-    from engine.repo.repository import open_repository
-    from engine.store.directory import DirectoryStore
-
-    if folder not in _opened:
-        _opened[folder] = open_repository(
-            DirectoryStore(folder / "repository"),
-            lambda: passphrase_secret(PASSPHRASE),
-            clock=SystemClock(),
-            entropy=os.urandom,
-            caches=folder / "state" / "cache",
-        )
-    return _opened[folder]
 
 
 # The phases, each in a process of its own
@@ -294,11 +214,6 @@ def resident() -> int:
 # The answer
 
 
-def table(rows: list[dict[str, Any]], versions: dict[str, Any]) -> str:
-    """For people."""
-    return "\n".join(lines(rows, versions))
-
-
 def lines(rows: list[dict[str, Any]], versions: dict[str, Any]) -> Iterator[str]:
     """One for each repository, and what they tell."""
     line = "{:>10}{:>13}{:>13}{:>13}{:>13}{:>13}{:>8}{:>8}{:>8}{:>8}{:>7}{:>7}{:>7}".format
@@ -320,8 +235,9 @@ def lines(rows: list[dict[str, Any]], versions: dict[str, Any]) -> Iterator[str]
     yield (
         f"{versions['listed']} of {versions['versions']} versions of {versions['objects']} objects listed: "
         f"cold {seconds(versions['cold'])}, warm {seconds(versions['warm'])}; "
-        f"the whole command {versions['command_seconds']:.2f}"
+        f"the whole command {seconds(versions['command'])}, where there are no others {seconds(versions['command_of_few'])}"
     )
+    yield from seconds_of_commands(rows)
 
 
 def seconds(took: dict[str, float]) -> str:
@@ -329,10 +245,11 @@ def seconds(took: dict[str, float]) -> str:
     return f"{took['seconds']:.3f}/{took['cpu']:.3f}"
 
 
-def missed(row: dict[str, Any], versions: dict[str, Any]) -> list[str]:
+def missed(rows: list[dict[str, Any]], versions: dict[str, Any]) -> list[str]:
     """The targets that were missed, each in a sentence."""
-    warm = row["warm"]
-    checks = (
+    largest = rows[-1]
+    warm, took = largest["warm"], {name: largest["commands"][name] for name in COMMANDS}
+    checks = [
         (warm["seconds"] <= WARM_SECONDS, f"the index opened warm in {warm['seconds']:.2f} s, not {WARM_SECONDS}"),
         (
             min(warm["batched_hits"], warm["batched_misses"]) >= LOOK_UPS,
@@ -343,5 +260,18 @@ def missed(row: dict[str, Any], versions: dict[str, Any]) -> list[str]:
             versions["warm"]["seconds"] <= LIST_SECONDS,
             f"versions were listed warm in {versions['warm']['seconds']:.2f} s",
         ),
-    )
+        (
+            versions["command"]["cpu"] - versions["command_of_few"]["cpu"] <= LIST_SECONDS,
+            f"of the command, the other versions took more than {LIST_SECONDS} s",
+        ),
+    ]
+    for name, limit in (("push", PUSH_PEAK), ("check", CHECK_PEAK)):
+        peak = took[name]["peak"]
+        checks.append((peak <= limit, f"{name} took {peak // MIB} MiB of memory, more than {limit // MIB}"))
+    more = largest["chunks"] - rows[0]["chunks"]
+    for name in COMMANDS if more else ():
+        grown = took[name]["cpu"] - rows[0]["commands"][name]["cpu"]
+        each = PUSH_CHUNK_SECONDS if name == "push" else CHUNK_SECONDS
+        text = f"{name} took {grown:.2f} s of the processor more for {more} chunks more, not {each} each"
+        checks.append((grown <= each * more + NOISE_SECONDS, text))
     return [failure for is_met, failure in checks if not is_met]

@@ -19,7 +19,7 @@ from engine.repo.pack import Directory, PackBuilder, PackName
 from engine.repo.segment import facts_of
 from engine.repo.session import session_of
 from engine.store.base import BlobExists, Unknown
-from tests.simulation.scenarios import Scenario, base, dead, forget_when_there, old, waiting, when
+from tests.simulation.scenarios import Scenario, base, dead, forget_when_there, inherited, old, waiting, when
 from tests.simulation.scheduler import Fate, Weather
 
 SWEEP_AT_ONCE = timedelta(seconds=-1)
@@ -143,6 +143,12 @@ LATE_PACK = lambda world, run: {  # noqa: E731
     "W2": (world.pushing(run, "w2"),),
 }
 
+INHERIT = lambda world, run: {  # noqa: E731
+    "W": (world.copying(run, "copied"),),
+    "C1": (world.collecting(run),),
+    "C2": (world.collecting(run),),
+}
+
 ONE_LOST, TWO_LOST = Weather(losses=1), Weather(losses=2)
 COMMIT = "create versions/"
 LOOK = "list gc/"  # a collector's second: its look begins
@@ -196,6 +202,13 @@ HOLES = {
             ("C", "create s0/"), ("W1", COMMIT), ("F0",), ("C", "now"), ("C", "list versions/"), ("C", "list pending/"),
             ("W1",), ("C", "list versions/"), ("W2", COMMIT), ("F1",), ("C",), ("W2",),
         ),
+    ),
+    "heir-ignores-gc": Hole(
+        Scenario(inherited, INHERIT),
+        (("W", "list pack/"), ("C1",), ("W", COMMIT), ("W", COMMIT), ("C2",), ("W",)),
+    ),
+    "heir-too-late": Hole(
+        Scenario(inherited, INHERIT), (("W", "list pack/"), ("C1",), ("W", "create pending/"), ("C2",), ("W",))
     ),
     "look-by-index": Hole(
         Scenario(fresh_copy, FRESH_ACTORS),
@@ -356,6 +369,20 @@ class Plants:
             return {**first.live, **second.live}
 
         m.setattr(collect, "settled_versions", settled)
+
+    def heir_ignores_gc(self, m):
+        m.setattr(session, "read_condemnations", lambda grounds: [])
+
+    def heir_too_late(self, m):
+        begin_heir, create_version = session.Session._begin_heir, session.Session._create_version
+        purposes = []
+        m.setattr(session.Session, "_begin_heir", lambda self, purpose: purposes.append(purpose))
+
+        def create_first(self, blob):
+            create_version(self, blob)
+            begin_heir(self, purposes.pop())
+
+        m.setattr(session.Session, "_create_version", create_first)
 
     def look_by_index(self, m):
         def by_index(repository, name, size):

@@ -97,6 +97,12 @@ def waiting(world):
     collect(world.direct(seed="past"), options, progress=Silent())
 
 
+def inherited(world):
+    """What `dead` leaves, and a node with two versions elsewhere: a copy of the second relies on a, by an index of the first."""
+    dead(world)
+    world.node("copied", "c.", "ca")
+
+
 def twins(world):
     """The letter a stands in two packs, each with something dead in it."""
     world.node("old", "ab", "a.")
@@ -201,6 +207,23 @@ SCENARIOS = {
             "F0": (world.forgetting(run, "base", 0),),
             "W2": (world.pushing(run, "base", 2), when(world, "base", 1)),
             "F1": forget_when_there(world, run, "base", 1),
+        },
+    ),
+    "heir": Scenario(
+        inherited,
+        lambda world, run: {
+            "W": (world.copying(run, "copied"),),
+            "C1": (world.collecting(run),),
+            "C2": (world.collecting(run),),
+        },
+    ),
+    "heir-broken": Scenario(
+        inherited,
+        lambda world, run: {
+            "W": (world.copying(run, "copied"),),
+            "C1": (world.collecting(run),),
+            "C2": (world.collecting(run),),
+            "B": (world.breaking(run),),
         },
     ),
     "read": Scenario(

@@ -9,7 +9,7 @@ import pytest
 from tests.simulation.scenarios import SCENARIOS, dense, sparse
 from tests.simulation.test_random_schedules import LONG
 
-QUICKLY_DONE = ("base", "lost-ack", "read", "reuse", "twins", "zombie")
+QUICKLY_DONE = ("base", "heir", "lost-ack", "read", "reuse", "twins", "zombie")
 
 
 @pytest.mark.slow

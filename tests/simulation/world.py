@@ -11,9 +11,12 @@ from datetime import timedelta
 from blake3 import blake3
 
 from engine.errors import Damaged, Failed, NotFound
+from engine.ops.copy import copy, plan_copy
 from engine.ops.forget import forget, plan_by_names
+from engine.ops.intake import Effort
 from engine.ops.push import PushOptions, push
 from engine.ops.restore import RestoreOptions, restore_to_volume
+from engine.ops.scope import Scope
 from engine.progress import Silent
 from engine.repo.check import check
 from engine.repo.collect import CollectOptions, collect
@@ -23,6 +26,7 @@ from engine.repo.naming import ObjectName, VersionReference
 from engine.repo.repository import Repository
 from engine.repo.session import session_of
 from engine.store.base import BlobExists
+from engine.store.memory import MemoryStore
 from engine.store.retry import Patience, Retrying
 from tests.counting_entropy import CountingEntropy
 from tests.manual_clock import ManualClock
@@ -127,6 +131,25 @@ class World:
                 return self._push(self.repository(run, actor), self.nodes[node], number, full=full)
             except (Failed, Damaged) as error:
                 if "stood still" in error.message or self._is_broken(actor):
+                    return error
+                raise
+
+        return work
+
+    def copying(self, run, node):
+        """A copy of all versions of a node, from a repository that no other actor knows; it may fail as a push may."""
+        source = new_repository(MemoryStore(ManualClock()), seed=f"source of {node}")
+        for number in range(len(self.nodes[node].snapshots)):
+            self._push(source, self.nodes[node], number, full=False)
+
+        def work(actor):
+            destination = self.repository(run, actor)
+            effort = Effort(workers=0, uploaders=0, pack_size=PACK_SIZE)
+            try:
+                plan = plan_copy(source, destination, [Scope()], [])
+                return copy(source, destination, plan, effort, node=node, tool="sim", progress=Silent())
+            except (Failed, Damaged) as error:
+                if "was found broken" in error.message or "given up for dead" in error.message:
                     return error
                 raise
 

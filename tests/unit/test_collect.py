@@ -163,7 +163,7 @@ def test_a_session_that_was_open_holds_the_collection_back_until_it_ends(story, 
         assert [(waiting.reason, waiting.sessions) for waiting in report.waiting] == [
             (Reason.SESSIONS, (opened.version,))
         ]
-        opened._give_up()
+        opened.give_up()
     assert run(story.repository).deleted_packs > 0
 
 
