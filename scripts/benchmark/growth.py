@@ -1,6 +1,5 @@
 """What a small push, a check and a collection take in a repository of some size: whole commands, as a node runs them."""
 
-import json
 import os
 import random
 import sys
@@ -9,28 +8,33 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
-from benchmark.madeup import environment
-from benchmark.measure import MIB, ROOT, Cost, clean_environment, run, say
+from benchmark.madeup import environment, in_another_process
+from benchmark.measure import MIB, ROOT, Cost, clean_environment, leave, run, say
 
 COMMANDS: Final = ("push", "check", "first gc", "gc")
+PUSH: Final = ("snapshot", "push")
+CHECK: Final = ("repo", "check")
+FORGET: Final = ("version", "forget", "bench/small", "--keep-last", "1")
+COLLECT: Final = ("repo", "gc", "--grace", "0")
 VOLUME: Final = 8 * MIB
 CHANGE: Final = MIB
 
 
 def measure_commands(folder: Path) -> dict[str, Any]:
     """Each command, and its cost. Beside what is there, a small volume is pushed, changed, pushed again and forgotten."""
-    node = Node(folder)
-    node.push("first")
-    row = {"push": node.push("second"), "check": node.rokctl("repo", "check")[1]}
-    node.forget()
+    node = _Node(folder)
+    node.change("first")
+    node.prepare((*PUSH, "bench/small@first"))
+    node.change("second")
+    node.measure("push", *PUSH, "bench/small@second")
+    node.measure("check", *CHECK)
+    node.prepare(FORGET)
     # The first one on a node makes its marks from all maps; the others know what they were of.
-    row["first gc"] = node.collect()
-    node.push("third")
-    node.forget()
-    row["gc"] = node.collect()
-    for name, cost in row.items():
-        say(f"  {name}: {cost.wall:.3f} s")
-    return {name: asdict(cost) for name, cost in row.items()}
+    node.measure("first gc", *COLLECT)
+    node.change("third")
+    node.prepare((*PUSH, "bench/small@third"), FORGET)
+    node.measure("gc", *COLLECT)
+    return {name: asdict(cost) for name, cost in node.costs.items()}
 
 
 def seconds_of_commands(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
@@ -43,38 +47,40 @@ def seconds_of_commands(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     yield "whole commands: seconds by the clock and of the processor, MiB of memory; a collection that makes marks, and the next"
 
 
-class Node:
+class _Node:
     """A node with a small volume in a directory pool."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._environment = {**clean_environment(), "PYTHONPATH": str(ROOT), **environment(folder)}
         self._chosen = random.Random(2026)  # the same each time
+        self.costs: dict[str, Cost] = {}
         image = folder / "image"
         image.write_bytes(self._chosen.randbytes(VOLUME))
-        self.rokctl("pool", "create", "bench", "--dir", str(folder / "pool"))
-        self.rokctl("volume", "import", "bench/small", str(image))
-        self._path = Path(self.rokctl("volume", "show", "bench/small")[0]["path"])
+        made = ("pool", "create", "bench", "--dir", str(folder / "pool"))
+        self.prepare(made, ("volume", "import", "bench/small", str(image)))
 
-    def push(self, snapshot: str) -> Cost:
-        """Change the volume, and push it."""
-        with self._path.open("r+b") as file:
+    def change(self, snapshot: str) -> None:
+        """Write to the volume, and take a snapshot."""
+        with (self._folder / "pool" / "volumes" / "small" / "head.raw").open("r+b") as file:
             file.seek(self._chosen.randrange(VOLUME - CHANGE) // 4096 * 4096)
             file.write(self._chosen.randbytes(CHANGE))
-        self.rokctl("snapshot", "create", f"bench/small@{snapshot}")
-        return self.rokctl("snapshot", "push", f"bench/small@{snapshot}")[1]
+        self.prepare(("snapshot", "create", f"bench/small@{snapshot}"))
 
-    def forget(self) -> None:
-        """Leave no version of it but the newest."""
-        self.rokctl("version", "forget", "bench/small", "--keep-last", "1")
+    def prepare(self, *commands: Sequence[str]) -> None:
+        """Run commands that are not measured, in one process: the start of each would take longer than itself."""
 
-    def collect(self) -> Cost:
-        """Condemn what is dead, and delete it."""
-        return self.rokctl("repo", "gc", "--grace", "0")[1]
+        def work() -> None:
+            from rokctl.cli import run as run_command
 
-    def rokctl(self, *words: str) -> tuple[Mapping[str, Any], Cost]:
-        """The last line of JSON, and what it took."""
+            for words in commands:
+                if run_command([*words, "--quiet"], self._environment) != 0:
+                    leave(f"`rokctl {' '.join(words)}` failed", code=1)
+
+        in_another_process(work)
+
+    def measure(self, name: str, *words: str) -> None:
+        """Run one, and note what it took."""
         os.sync()  # nobody pays for what another wrote
-        output, cost = run([sys.executable, "-m", "rokctl", "--json", *words], self._environment, self._folder)
-        lines = output.splitlines()
-        return json.loads(lines[-1]) if lines else {}, cost
+        _, self.costs[name] = run([sys.executable, "-m", "rokctl", *words, "--json"], self._environment, self._folder)
+        say(f"  {name}: {self.costs[name].wall:.3f} s")

@@ -11,6 +11,7 @@ from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from random import Random
 from typing import Any, Final
 
 from benchmark.measure import MIB
@@ -39,7 +40,7 @@ def environment(folder: Path) -> dict[str, str]:
 
 
 def create_repository(folder: Path) -> None:
-    """An empty one, encrypted."""
+    """An empty one, encrypted; its key, by which chunks are cut, is the same each time."""
     from engine.clock import SystemClock
     from engine.repo.keyblob import passphrase_secret
     from engine.repo.repository import initialise
@@ -47,7 +48,7 @@ def create_repository(folder: Path) -> None:
 
     folder.mkdir(exist_ok=True)
     with closing(DirectoryStore(folder / "repository", create=True)) as store:
-        initialise(store, passphrase_secret(PASSPHRASE), clock=SystemClock(), entropy=os.urandom)
+        initialise(store, passphrase_secret(PASSPHRASE), clock=SystemClock(), entropy=Random(2026).randbytes)
     for name in ("pack", "index", "versions"):
         (folder / "repository" / name).mkdir()
 

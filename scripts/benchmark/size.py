@@ -108,7 +108,7 @@ def measure_index(folder: Path, chunks: int) -> dict[str, Any]:
     row["commands"] = measure_commands(folder)
     in_another_process(lambda: add_segment(folder, names["index"], CHUNKS_IN_SEGMENT))
     row["other"] = phase("other", folder)
-    row["cache_bytes"] = sum(path.stat().st_size for path in (folder / "state").rglob("*") if path.is_file())
+    row["cache_bytes"] = sum(path.stat().st_size for path in (folder / "state" / "cache").rglob("*") if path.is_file())
     shutil.rmtree(folder)
     return row
 

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from engine.units import MIB
+
 BENCH = Path(__file__).parents[2] / "scripts" / "bench"
 
 
@@ -25,13 +27,16 @@ def test_sizes_that_cannot_be_are_refused(tmp_path):
 
 
 @pytest.mark.slow
-def test_an_index_and_a_list_of_versions_are_measured_and_nothing_is_left(tmp_path):
+def test_an_index_commands_and_a_list_of_versions_are_measured_and_nothing_is_left(tmp_path):
     ran = bench(tmp_path, "--chunks", "1000", "--versions", "20", "--objects", "5", "--json")
 
     assert ran.returncode == 0, ran.stderr
     record = json.loads(ran.stdout)
     (row,) = record["index"]
-    assert (row["chunks"], row["packs"], row["segments"], row["read"]["entries"]) == (1000, 4, 1, 1000)
+    # 1000 chunks are in 2 regions, whose maps, page and top are in a pack of their own, and so in a segment
+    assert (row["chunks"], row["packs"], row["segments"], row["read"]["entries"]) == (1000, 5, 2, 1004)
+    assert row["commands"].keys() == {"push", "check", "first gc", "gc"}
+    assert all(cost["wall"] > 0 and cost["peak"] > 8 * MIB for cost in row["commands"].values())
     assert all(row[phase]["seconds"] > 0 for phase in ("read", "cold", "warm", "other"))
     assert all(row["warm"][rate] > 0 for rate in ("batched_hits", "batched_misses", "single_hits", "single_misses"))
     assert 24 * 1000 < row["cache_bytes"] < 30 * 1000 + 30 * 17280

@@ -133,6 +133,40 @@ def test_the_copy_has_the_maps_that_a_push_to_the_destination_makes(source, pool
         assert destination.manifest(pushed.version).members[0].root == copied.members[0].root
 
 
+def listings(source, *, heirloom, monkeypatch):
+    """How often a copy of the source to an empty repository lists packs, and condemnations."""
+    monkeypatch.setattr("engine.repo.session.HEIRLOOM", heirloom)
+    store = Faulty(other_repository().store)
+    destination = open_repository(store, pytest.fail, clock=CLOCK, entropy=CountingEntropy(91))
+    plan = plan_copy(source, destination, [Scope()], [])
+    before = len(store.calls)
+    report = copy(source, destination, plan, Effort(workers=2), node="n", tool="t", progress=Silent())
+    assert report.created == len(source.versions())
+    listed = [call.key for call in store.calls[before:] if call.operation == "list"]
+    assert findings(destination) == ()
+    return listed.count("pack/"), listed.count("gc/")
+
+
+def test_the_index_of_the_destination_is_loaded_once_for_many_versions(source, monkeypatch):
+    assert listings(source, heirloom=1 << 17, monkeypatch=monkeypatch) == (1, 3)
+    assert listings(source, heirloom=0, monkeypatch=monkeypatch) == (3, 3), "when more was sent than is worth telling"
+
+
+def test_a_session_begun_for_a_version_that_is_not_copied_is_given_up(source):
+    destination = other_repository()
+
+    def stop(copied):
+        raise KeyboardInterrupt
+
+    plan = plan_copy(source, destination, [Scope()], [])
+    with pytest.raises(KeyboardInterrupt):
+        copy(source, destination, plan, Effort(workers=2), node="n", tool="t", progress=Silent(), listen=stop)
+
+    assert len(destination.versions()) == 1
+    assert list(destination.store.list("pending/")) == []
+    assert copy_all(source, destination)[0].created == 2
+
+
 def test_of_a_version_after_another_only_the_difference_is_read():
     pool, rnd, source = new_pool(), random.Random(4), new_repository(MemoryStore(CLOCK))
     pool.create_volume("volume", 16 * MIB)
