@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,7 @@ from engine.device.lvmgroup import Prepared
 from engine.device.lvmreport import LogicalVolume, logical_volumes
 from engine.device.lvmview import view
 from engine.device.node import Node, Work
-from engine.errors import Busy
+from engine.errors import Busy, Failed
 from engine.units import MIB
 
 MKFS = {"ext4": ["mkfs.ext4", "-q"], "xfs": ["mkfs.xfs", "-q"]}
@@ -166,12 +167,16 @@ def test_volumes_run_again_when_the_kernel_refuses_half_way(pool: LvmPool) -> No
             f"{name}1",
             f"{GROUP}/{name}",
         )
+    lvm("lvcreate", "--yes", "-s", "-kn", "-pr", "-an", "-n", "b2", f"{GROUP}/b")
     rows = {row.name: row for row in logical_volumes(GROUP)}
     seen = view(rows["tank"].uuid, list(rows.values()))
     assert seen is not None
 
     with pytest.raises(Busy):  # an active snapshot cannot be deleted
-        lvmgroup.take(seen, [Prepared(rows["a"], rows["a1"]), Prepared(rows["b"], rows["b1"])])
+        lvmgroup.take(seen, [Prepared(rows["b"], rows["b1"])])
+    missing = replace(rows["b"], thin_id=1 << 20)  # which no snapshot can be taken of
+    with pytest.raises(Failed):
+        lvmgroup.take(seen, [Prepared(rows["a"], rows["a1"]), Prepared(missing, rows["b2"])])
 
     assert suspended() == []
     for name in ("a", "b"):
@@ -180,7 +185,7 @@ def test_volumes_run_again_when_the_kernel_refuses_half_way(pool: LvmPool) -> No
             target.flush()
 
 
-# Prepares a group, suspends its volumes, and is killed before it can resume them.
+# Prepares a group, deletes one of its snapshots to take it anew, suspends the volumes, and is killed before it can resume them.
 KILLED = """
 import os, signal, sys
 from engine.device import lvmgroup
@@ -196,9 +201,11 @@ for volume in ("a", "b"):
     tags = [tag(Tag.SNAPSHOT, "s"), tag(Tag.OF, volume), tag(Tag.GROUP, "half")]
     change("lvcreate", "-s", "-an", "-n", f"{volume}+s", *(part for text in tags for part in ("--addtag", text)),
            f"{group}/{volume}")
-rows = [row for row in logical_volumes(group) if row.name in ("a", "b")]
-with control() as devices, lvmgroup.suspended(rows, devices):
-    os.kill(os.getpid(), signal.SIGKILL)
+rows = {row.name: row for row in logical_volumes(group)}
+with control() as devices:
+    devices.message(seen.row.pool_device, f"delete {rows['a+s'].thin_id}")
+    with lvmgroup.suspended([rows["a"], rows["b"]], devices):
+        os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
