@@ -9,6 +9,7 @@ import os
 import random
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -20,6 +21,7 @@ from benchmark.measure import MIB, Cost, median
 
 FILE_SIZE: Final = 1 * MIB
 REWRITTEN, ADDED, REMOVED = 0.025, 0.015, 0.020
+DERIVATION: Final = "import hashlib; hashlib.scrypt(b'x', salt=bytes(16), n=65536, r=8, p=1, maxmem=1 << 27)"
 APPLICATION_FILE: Final = 48 * MIB
 _FEW_SYMBOLS: Final = bytes(64 + number % 16 for number in range(256))  # four bits of each byte are noise
 
@@ -109,14 +111,20 @@ class Days:
         )
 
     def _profile(self) -> dict[str, float]:
-        """What the next push takes when nothing has changed: its fixed part; and bare parts of that, in seconds."""
+        """What the next push takes when nothing has changed, its fixed part; and parts of that: wall seconds."""
         name = f"{self._name}@idle"
         self._guest.rokctl("snapshot", "create", name)
         self._snapshots.append("idle")
         _, push = self._guest.rokctl("snapshot", "push", name)
         _, listing = self._guest.rokctl("version", "list")
-        _, version = self._guest.rokctl("snapshot", "list", self._name)
-        return {"push of nothing": push.wall, "version list": listing.wall, "snapshot list": version.wall}
+        _, start = self._guest.rokctl("snapshot", "list", self._name)
+        bare, derived = (self._guest.run(sys.executable, "-c", code) for code in ("import hashlib", DERIVATION))
+        return {
+            "push of nothing": push.wall,
+            "version list": listing.wall,
+            "snapshot list": start.wall,
+            "scrypt": max(0.0, derived.wall - bare.wall),
+        }
 
     @contextmanager
     def _mounted(self) -> Iterator[Path]:

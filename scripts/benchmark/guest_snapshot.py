@@ -14,6 +14,7 @@ from benchmark.standstill import longest_gap, writing
 VOLUMES: Final = 8
 VOLUME_SIZE: Final = "64M"
 FIRST_FREE_ID: Final = 10_000_000  # of thin devices that LVM does not know of
+FROM_SUSPEND_TO_RESUME: Final = "from the first suspend to the last resume"
 BARE_TYPER: Final = (sys.executable, "-c", "import typer")
 
 
@@ -142,4 +143,4 @@ def inside(rows: Sequence[dict[str, str]]) -> dict[str, float]:
     with patch.object(lvmgroup, "control", timed):  # the same calls, with a watch in hand
         lvmgroup.take(seen, prepared)
     last_taken = moments[2 * len(rows) + 2 * len(rows) - 1]  # the resumes at the end find all running
-    return {**spent, "from the first suspend to the last resume": last_taken - moments[0]}
+    return {**spent, FROM_SUSPEND_TO_RESUME: last_taken - moments[0]}

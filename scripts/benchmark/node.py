@@ -16,10 +16,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from benchmark.guest_snapshot import FROM_SUSPEND_TO_RESUME
 from benchmark.measure import MIB, ROOT, Cost, clean_environment, leave, median, require_space, run, say, workspace
 
 SNAPSHOTS: Final = 100
 GUEST_SECONDS: Final = 3600
+BARE: Final = "import typer"
+LIST: Final = f"snapshot list, {SNAPSHOTS} of them"
 
 # The targets of --check.
 START: Final = 1.3  # times a bare typer program
@@ -109,11 +112,11 @@ def measure_starts(folder: Path, runs: int) -> dict[str, Cost]:
     }
     make_snapshots(folder, environment)
     commands = {
-        "import typer": ("-c", "import typer"),
+        BARE: ("-c", "import typer"),
         "rokctl --help": ("-m", "rokctl", "--help"),
         "rokctl --version": ("-m", "rokctl", "--version"),
         "kalec --help": ("-m", "kalec", "--help"),
-        f"snapshot list, {SNAPSHOTS} of them": ("-m", "rokctl", "snapshot", "list", "bench"),
+        LIST: ("-m", "rokctl", "snapshot", "list", "bench"),
     }
     costs: dict[str, list[Cost]] = {}
     for number in range(runs + 1):
@@ -138,12 +141,12 @@ def make_snapshots(folder: Path, environment: Mapping[str, str]) -> None:
 
 def start_rows(costs: Mapping[str, Cost]) -> list[Row]:
     """Each command beside a bare typer program; the listing by itself too."""
-    (_, bare), *others = costs.items()
+    bare, listing = costs[BARE], costs[LIST]
     rows = []
-    for name, cost in others:
-        most = None if name.startswith("snapshot") else START
-        rows += [Row(f"{name}, CPU s", cost.cpu, bare.cpu, most), Row(f"{name}, wall s", cost.wall, bare.wall, most)]
-    return [*rows, Row(f"{name}, CPU s alone", cost.cpu, None, LISTING)]
+    for name in (name for name in costs if name not in (BARE, LIST)):
+        cost = costs[name]
+        rows += [Row(f"{name}, CPU s", cost.cpu, bare.cpu, START), Row(f"{name}, wall s", cost.wall, bare.wall, START)]
+    return [*rows, Row(f"{LIST}, CPU s", listing.cpu, None, LISTING), Row("  the same", listing.cpu, bare.cpu, None)]
 
 
 # On the kernel
@@ -198,6 +201,7 @@ def snapshot_rows(found: Mapping[str, Any]) -> list[Row]:
         Row("  the same (8 times lvcreate -s)", still["rokctl"], still["lvcreate"], 1.0),
         Row("  the same (dmsetup suspend, message, resume)", still["rokctl"], still["dmsetup"], 1.0),
         Row("  the same (nothing going on)", still["rokctl"], still["nothing"], None),
+        Row("  from the first suspend to the last resume, s", group["inside"][FROM_SUSPEND_TO_RESUME], None, None),
     ]
 
 
@@ -220,6 +224,7 @@ def push_rows(guest: Mapping[str, Any]) -> list[Row]:
             ]
         rows += [
             Row("  wall s (a push of nothing)", ours["wall"], found["profile"]["push of nothing"], None),
+            Row("  wall s (its scrypt)", ours["wall"], found["profile"]["scrypt"], None),
             Row("  an application's cached bytes lost", cache["before"] - cache["after"], None, 0),
         ]
     return rows
