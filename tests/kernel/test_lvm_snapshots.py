@@ -1,5 +1,7 @@
 """Snapshots on a real kernel: of mounted filesystems, of groups under load, and what a killed process leaves."""
 
+import mmap
+import os
 import random
 import subprocess
 import sys
@@ -20,9 +22,10 @@ from engine.device.lvm import LvmPool, find_pools
 from engine.device.lvmgroup import Prepared
 from engine.device.lvmreport import LogicalVolume, logical_volumes
 from engine.device.lvmview import view
+from engine.device.mounts import write_back
 from engine.device.node import Node, Work
 from engine.errors import Busy, Failed
-from engine.units import MIB
+from engine.units import KIB, MIB
 
 MKFS = {"ext4": ["mkfs.ext4", "-q"], "xfs": ["mkfs.xfs", "-q"]}
 CHECK = {"ext4": ["e2fsck", "-f", "-n"], "xfs": ["xfs_repair", "-n"]}
@@ -72,6 +75,30 @@ def test_a_snapshot_of_a_mounted_filesystem_is_clean_and_whole(pool: LvmPool, tm
     assert found is not None
     assert found.type == kind
     assert not pool.create_snapshots({"home": "unmounted"})[0].item.frozen
+
+
+def test_what_is_written_back_before_a_freeze_is_on_the_device(pool: LvmPool, tmp_path: Path) -> None:
+    volume = pool.create_volume("home", 32 * MIB).item
+    run(*MKFS["ext4"], volume.path)
+    body = random.Random(2).randbytes(64 * KIB)
+    with mounted(volume.path, tmp_path / "live") as live:
+        (live / "unsynced").write_bytes(body)
+        assert body[:4096] not in past_the_cache(volume.path)
+
+        write_back([volume.path, "/dev/nothing-of-that-name"])
+
+        assert body[:4096] in past_the_cache(volume.path)
+
+
+def past_the_cache(path: str) -> bytes:
+    """What a device holds, which is not what the page cache holds for it."""
+    file = os.open(path, os.O_RDONLY | os.O_DIRECT)
+    try:
+        with mmap.mmap(-1, 32 * MIB) as body:
+            assert os.preadv(file, [body], 0) == len(body)
+            return body[:]
+    finally:
+        os.close(file)
 
 
 def keep_writing(folder: Path, stop: threading.Event) -> None:
