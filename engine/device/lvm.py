@@ -30,6 +30,7 @@ from engine.device.lvmlook import Lookout, Sighting, row_by_kernel
 from engine.device.lvmreport import LogicalVolume, change, logical_volumes
 from engine.device.lvmtags import Tag, choose_name, name_room, parse_tags, tag
 from engine.device.lvmview import PoolView, VolumeRow, view, with_snapshots
+from engine.device.mounts import write_back
 from engine.device.naming import check_name
 from engine.device.node import THIS_NODE, Node, Work
 from engine.device.probe import probe
@@ -282,6 +283,8 @@ class LvmPool:
 
     def _take_one(self, seen: PoolView, volume: VolumeRow, name: str, group: str) -> PoolView:
         tags = self._snapshot_tags(volume, name, group)
+        if volume.row.open:
+            write_back([volume.row.path])
         chosen = self._create_snapshot(seen, volume, name, tags)
         row = row_by_kernel(volume.row, chosen, tags)
         return self._look() if row is None else self._lookout.saw(with_snapshots(seen, [row]))

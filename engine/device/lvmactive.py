@@ -5,6 +5,7 @@ from contextlib import contextmanager, suppress
 
 from engine.device.dm import control
 from engine.device.lvmreport import LogicalVolume, change
+from engine.device.mounts import mount_point
 from engine.device.probe import is_held, probe
 from engine.errors import Busy
 
@@ -37,4 +38,6 @@ def awake(row: LogicalVolume) -> Iterator[None]:
 
 def is_mounted(row: LogicalVolume) -> bool:
     """Whether a filesystem on it is mounted, in whichever namespace. LVM and device-mapper freeze it then."""
-    return row.active and row.open and is_held(row.path) and probe(row.path) is not None
+    if not (row.active and row.open):
+        return False
+    return mount_point(row.path) is not None or (is_held(row.path) and probe(row.path) is not None)

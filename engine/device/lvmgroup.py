@@ -1,8 +1,10 @@
 """Snapshots of several volumes at one instant, with LVM the owner of every id.
 
-LVM takes one snapshot at a time. So it first makes all of them, inactive: their thin ids are then LVM's. Then, with all
-the volumes suspended, each is deleted from the pool and taken again under its own id, by messages to the kernel that do not
-touch LVM's transaction. The volumes are suspended for milliseconds.
+LVM takes one snapshot at a time. So it first makes all of them, inactive: their thin ids are then LVM's. They are deleted
+from the pool again, and taken anew under their own ids with all the volumes suspended, by messages to the kernel that do
+not touch LVM's transaction. Each message is a commit of the pool's metadata, which waits for the disk: so nothing else is
+sent meanwhile, and each volume goes on as soon as it has its snapshot. What it writes then is in no other one, since those
+without a snapshot still stand still.
 
 A pool carries the tag PREPARING with the group while this goes on. To remove it is one commit of LVM's metadata, and makes
 all the snapshots of the group visible at once. Until then they are leftovers, which the next change removes, and the tag
@@ -22,6 +24,7 @@ from engine.device.dm import Control, control
 from engine.device.lvmreport import LogicalVolume, change
 from engine.device.lvmtags import Tag, tag
 from engine.device.lvmview import PoolView
+from engine.device.mounts import write_back
 from engine.errors import Failed
 
 _MCL_CURRENT: Final = 1
@@ -47,17 +50,19 @@ def commit(pool: PoolView, group: str) -> None:
 
 
 def take(pool: PoolView, prepared: Sequence[Prepared]) -> None:
-    """Take all the prepared snapshots anew at one instant."""
-    messages = [
-        message
-        for one in prepared
-        for message in (f"delete {one.snapshot.thin_id}", f"create_snap {one.snapshot.thin_id} {one.origin.thin_id}")
-    ]
+    """Take all the prepared snapshots anew at one instant. A crash may leave some of them without a thin volume."""
+    origins = [one.origin for one in prepared if one.origin.active]
     with control() as devices:
+        for one in prepared:
+            devices.message(pool.row.pool_device, f"delete {one.snapshot.thin_id}")
+        write_back(origin.path for origin in origins if origin.open)
         devices.status(pool.row.pool_device)  # ends a transaction that is open, while nothing waits for it
-        with suspended([one.origin for one in prepared if one.origin.active], devices):
-            for message in messages:
+        with suspended(origins, devices):
+            for one in prepared:
+                message = f"create_snap {one.snapshot.thin_id} {one.origin.thin_id}"
                 devices.message(pool.row.pool_device, message)
+                if one.origin.active:
+                    devices.resume(one.origin.device)
 
 
 @contextmanager

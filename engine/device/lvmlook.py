@@ -18,6 +18,7 @@ from engine.device.dm import Address, Target, control
 from engine.device.lvmreport import LogicalVolume, logical_volumes, uuid_of_device
 from engine.device.lvmview import PoolView, view
 from engine.device.node import Node, Work
+from engine.device.thin import Sectors
 from engine.errors import NotFound
 
 _FRESH_SECONDS: Final = 2.0
@@ -103,14 +104,17 @@ def row_by_kernel(origin: LogicalVolume, name: str, tags: Sequence[str]) -> Logi
     path = f"/dev/{origin.group}/{name}"
     with control() as devices, suppress(NotFound, FileNotFoundError):
         device = devices.find_behind(path)
-        uuid = uuid_of_device(device.uuid, origin.group_uuid) if device is not None else None
-        thin_id = None if device is None else _thin_id(devices.table(Address(device.uuid, path)))
+        if device is None:
+            return None
+        table = devices.table(Address(device.uuid, path))
+        uuid, thin_id = uuid_of_device(device.uuid, origin.group_uuid), _thin_id(table)
         if uuid is not None and thin_id is not None:
             return replace(
                 origin,
                 name=name,
                 uuid=uuid,
                 path=path,
+                size=Sectors(table[0].length_sectors).to_bytes(),
                 tags=tuple(tags),
                 writable=False,
                 active=True,

@@ -1,4 +1,4 @@
-"""The system calls that Python does not wrap: fallocate, statfs, and ioctls on files and block devices.
+"""The system calls that Python does not wrap: fallocate, statfs, syncfs, and ioctls on files and block devices.
 
 Constants are those of the kernel's uapi headers (`linux/fs.h`, `linux/falloc.h`, `linux/magic.h`). A failing call raises
 OSError, as the functions of `os` do. Calls that may take long go through ctypes, which releases the interpreter for
@@ -67,6 +67,11 @@ def resident_pages(file: int, offset: int, length: int) -> bytes:
         finally:
             del first  # a map that something refers to cannot be closed
     return answer.raw
+
+
+def sync_filesystem(file: int) -> None:
+    """Write out all that the filesystem of an open file or folder holds in memory, and wait for it: syncfs."""
+    _check(_libc().syncfs(file))
 
 
 def filesystem_magic(path: str) -> int:

@@ -8,7 +8,7 @@ from typing import Final
 
 from benchmark.measure import ROOT, say
 
-ALL: Final = ("compare", "image", "s3", "size", "volume", "kalec")
+ALL: Final = ("compare", "image", "s3", "size", "volume", "node", "kalec")
 
 
 def main(words: Sequence[str]) -> int:

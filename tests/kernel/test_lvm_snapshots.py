@@ -1,5 +1,7 @@
 """Snapshots on a real kernel: of mounted filesystems, of groups under load, and what a killed process leaves."""
 
+import mmap
+import os
 import random
 import subprocess
 import sys
@@ -7,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,9 +22,10 @@ from engine.device.lvm import LvmPool, find_pools
 from engine.device.lvmgroup import Prepared
 from engine.device.lvmreport import LogicalVolume, logical_volumes
 from engine.device.lvmview import view
+from engine.device.mounts import write_back
 from engine.device.node import Node, Work
-from engine.errors import Busy
-from engine.units import MIB
+from engine.errors import Busy, Failed
+from engine.units import KIB, MIB
 
 MKFS = {"ext4": ["mkfs.ext4", "-q"], "xfs": ["mkfs.xfs", "-q"]}
 CHECK = {"ext4": ["e2fsck", "-f", "-n"], "xfs": ["xfs_repair", "-n"]}
@@ -71,6 +75,30 @@ def test_a_snapshot_of_a_mounted_filesystem_is_clean_and_whole(pool: LvmPool, tm
     assert found is not None
     assert found.type == kind
     assert not pool.create_snapshots({"home": "unmounted"})[0].item.frozen
+
+
+def test_what_is_written_back_before_a_freeze_is_on_the_device(pool: LvmPool, tmp_path: Path) -> None:
+    volume = pool.create_volume("home", 32 * MIB).item
+    run(*MKFS["ext4"], volume.path)
+    body = random.Random(2).randbytes(64 * KIB)
+    with mounted(volume.path, tmp_path / "live") as live:
+        (live / "unsynced").write_bytes(body)
+        assert body[:4096] not in past_the_cache(volume.path)
+
+        write_back([volume.path, "/dev/nothing-of-that-name"])
+
+        assert body[:4096] in past_the_cache(volume.path)
+
+
+def past_the_cache(path: str) -> bytes:
+    """What a device holds, which is not what the page cache holds for it."""
+    file = os.open(path, os.O_RDONLY | os.O_DIRECT)
+    try:
+        with mmap.mmap(-1, 32 * MIB) as body:
+            assert os.preadv(file, [body], 0) == len(body)
+            return body[:]
+    finally:
+        os.close(file)
 
 
 def keep_writing(folder: Path, stop: threading.Event) -> None:
@@ -166,12 +194,16 @@ def test_volumes_run_again_when_the_kernel_refuses_half_way(pool: LvmPool) -> No
             f"{name}1",
             f"{GROUP}/{name}",
         )
+    lvm("lvcreate", "--yes", "-s", "-kn", "-pr", "-an", "-n", "b2", f"{GROUP}/b")
     rows = {row.name: row for row in logical_volumes(GROUP)}
     seen = view(rows["tank"].uuid, list(rows.values()))
     assert seen is not None
 
     with pytest.raises(Busy):  # an active snapshot cannot be deleted
-        lvmgroup.take(seen, [Prepared(rows["a"], rows["a1"]), Prepared(rows["b"], rows["b1"])])
+        lvmgroup.take(seen, [Prepared(rows["b"], rows["b1"])])
+    missing = replace(rows["b"], thin_id=1 << 20)  # which no snapshot can be taken of
+    with pytest.raises(Failed):
+        lvmgroup.take(seen, [Prepared(rows["a"], rows["a1"]), Prepared(missing, rows["b2"])])
 
     assert suspended() == []
     for name in ("a", "b"):
@@ -180,7 +212,7 @@ def test_volumes_run_again_when_the_kernel_refuses_half_way(pool: LvmPool) -> No
             target.flush()
 
 
-# Prepares a group, suspends its volumes, and is killed before it can resume them.
+# Prepares a group, deletes one of its snapshots to take it anew, suspends the volumes, and is killed before it can resume them.
 KILLED = """
 import os, signal, sys
 from engine.device import lvmgroup
@@ -196,9 +228,11 @@ for volume in ("a", "b"):
     tags = [tag(Tag.SNAPSHOT, "s"), tag(Tag.OF, volume), tag(Tag.GROUP, "half")]
     change("lvcreate", "-s", "-an", "-n", f"{volume}+s", *(part for text in tags for part in ("--addtag", text)),
            f"{group}/{volume}")
-rows = [row for row in logical_volumes(group) if row.name in ("a", "b")]
-with control() as devices, lvmgroup.suspended(rows, devices):
-    os.kill(os.getpid(), signal.SIGKILL)
+rows = {row.name: row for row in logical_volumes(group)}
+with control() as devices:
+    devices.message(seen.row.pool_device, f"delete {rows['a+s'].thin_id}")
+    with lvmgroup.suspended([rows["a"], rows["b"]], devices):
+        os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
