@@ -72,14 +72,14 @@ def test_the_check_finds_what_it_is_for(tmp_path):
 
 PARAMETERS = {
     "i": -7, "big": 2**53, "f": 2.0, "s": "it's \"x\"\n\\ {{x}} ü", "b": False,
-    "l": [1, 2.0, "a'b", [True]], "d": {"z": 1, "a": 2.5}, "execute_step": 1,
+    "l": [1, 2.0, "a'b", [True]], "d": {"z": 1, "a": 2.5}, "kalec_runtime": 1,
 }  # fmt: skip
 
 
 def test_parameters_arrive_as_what_they_were_and_values_travel(tmp_path):
     first = a_step(
         "first",
-        f"assert [i, big, f, s, b, l, d, nothing, execute_step] == {[*list(PARAMETERS.values())[:7], 'given', 1]!r}\n"
+        f"assert [i, big, f, s, b, l, d, nothing, kalec_runtime] == {[*list(PARAMETERS.values())[:7], 'given', 1]!r}\n"
         "assert repr([f, l, d]) == " + repr(repr([PARAMETERS["f"], PARAMETERS["l"], PARAMETERS["d"]])) + "\n"
         "assert '{{$.x}}'[2] == chr(36)\n"
         "a = [1]; both = (a, a)\n",
