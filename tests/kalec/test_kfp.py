@@ -1,12 +1,14 @@
 """Compiled pipelines in the hands of KFP itself: loaded, checked, and really run."""
 
 import json
+import shutil
 
 import pytest
 import yaml
 from kfpenvironment import kfp_errors, kfp_python, run_with_kfp, site_packages, without_programs
 from pipelines import a_parameter, a_pipeline, a_step
 
+from kalec.cli import run
 from kalec.emit.options import EmitOptions, SharedVolume, Toleration
 from kalec.emit.pipeline import pipeline_yaml
 from kalec.load import load_pipeline
@@ -121,20 +123,34 @@ def test_values_travel_on_a_shared_volume_and_paths_on_it_are_found_where_it_is(
     assert list(folder.glob(".kalec/*/a/manifest.json"))
 
 
-def test_all_notebooks_in_kales_wheel_compile_as_they_are_and_kfp_has_nothing_against_them(tmp_path):
+def notebooks_of_kale():
+    """Those in its wheel, as they are."""
     kfp_python()
-    notebooks = sorted((site_packages() / "kale/tests/assets/notebooks").glob("*.ipynb"))
-    assert len(notebooks) == 3
-    for notebook in notebooks:
+    found = sorted((site_packages() / "kale/tests/assets/notebooks").glob("*.ipynb"))
+    assert len(found) == 3
+    return found
+
+
+def test_all_notebooks_in_kales_wheel_compile_as_they_are_and_kfp_has_nothing_against_them(tmp_path):
+    for notebook in notebooks_of_kale():
         text = pipeline_yaml(load_pipeline(notebook).pipeline, EmitOptions())
         (tmp_path / f"{notebook.stem}.yaml").write_text(text, encoding="utf-8")
 
     assert kfp_errors(tmp_path) == {}
 
 
+def test_all_notebooks_in_kales_wheel_run_here_as_they_are(tmp_path, capfd):
+    for notebook in notebooks_of_kale():
+        shutil.copy(notebook, tmp_path)
+        assert run(["run", str(tmp_path / notebook.name)]) == 0
+
+    metrics = [line.split() for line in capfd.readouterr().out.splitlines()]
+    assert [line[:2] for line in metrics] == [["sum_matrix", name] for name in ("d1", "d2", "sum_result")]
+    assert 0 < float(metrics[2][2]) < float(metrics[0][2]) * float(metrics[1][2])
+
+
 def test_a_notebook_of_kale_runs_with_other_parameters_than_its_own(tmp_path):
-    kfp_python()
-    notebook = site_packages() / "kale/tests/assets/notebooks/pipeline_parameters_and_metrics.ipynb"
+    notebook = next(found for found in notebooks_of_kale() if found.stem == "pipeline_parameters_and_metrics")
     file = tmp_path / "p.yaml"
     file.write_text(pipeline_yaml(load_pipeline(notebook).pipeline, EmitOptions(install=False)), encoding="utf-8")
     metrics = run_with_kfp(file, tmp_path / "root", d1=1, d2=1)["sum-matrix"]["metrics"]
