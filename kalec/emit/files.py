@@ -53,12 +53,11 @@ def replace_file(target: Path, pieces: Iterable[bytes | memoryview]) -> None:
     A pipe or a device (/dev/null) is written to. Raises NotFound (its folder), Failed, OutOfSpace; then the file is as it was.
     """
     try:
-        target = target.resolve()  # a link stays one
         if target.exists() and not target.is_file() and not target.is_dir():
             with target.open("wb") as stream:
                 stream.writelines(pieces)
         else:
-            _replace(target, pieces)
+            _replace(target.resolve(), pieces)  # a link stays one
     except FileNotFoundError:
         raise NotFound(f"the folder of {target} does not exist") from None
     except OSError as error:

@@ -115,7 +115,7 @@ def test_severities_come_from_the_project_and_the_command_line_wins(kalec, tmp_p
         (["lint"], 2, "SOURCE"),
         (["lnt"], 2, "lint"),
         (["explain", "right.ipynb", "rwos"], 10, "Did you mean 'rows'?"),
-        (["graph", "right.ipynb", "-o", "nowhere/x.svg"], 10, "folder"),
+        (["graph", "right.ipynb", "-o", "nowhere/x.svg"], 10, "the folder of nowhere/x.svg does not exist"),
         (["init", "right.ipynb"], 2, "tagged already"),
     ],
 )
@@ -183,6 +183,13 @@ UNTAGGED = notebook(
     {"cell_type": "markdown", "metadata": {}, "source": "# Load data"},
     ("", "print(y)"),
 )
+
+
+@pytest.mark.parametrize("words", [(), ("runs",)], ids=" ".join)
+def test_a_noun_alone_shows_its_help_line_by_line_and_ends_with_2(kalec, words):
+    code, out, err = kalec(*words)
+    assert (code, out) == (2, "")
+    assert "\nCommands:\n" in err
 
 
 def test_init_proposes_tags_and_writes_them_on_request(kalec, tmp_path):
