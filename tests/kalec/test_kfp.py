@@ -6,7 +6,7 @@ import shutil
 import pytest
 import yaml
 from kfpenvironment import kfp_errors, kfp_python, run_with_kfp, site_packages, without_programs
-from pipelines import a_parameter, a_pipeline, a_step
+from pipelines import a_parameter, a_pipeline, a_step, documents
 
 from kalec.cli import run
 from kalec.emit.options import EmitOptions, SharedVolume, Toleration
@@ -50,7 +50,7 @@ def test_kfp_has_nothing_against_any_feature_in_either_way_of_data(tmp_path):
 
 
 def test_the_check_finds_what_it_is_for(tmp_path):
-    first, second = yaml.safe_load_all(without_programs(pipeline_yaml(EVERYTHING, EmitOptions())))
+    first, second = documents(without_programs(pipeline_yaml(EVERYTHING, EmitOptions())))
     damages = {
         "unknown field": lambda: first["root"].update(bogus=1),
         "no component": lambda: first["components"].pop("comp-load"),
@@ -65,7 +65,7 @@ def test_the_check_finds_what_it_is_for(tmp_path):
     }
     text = yaml.safe_dump_all([first, second])
     for name, damage in damages.items():
-        first, second = yaml.safe_load_all(text)
+        first, second = documents(text)
         damage()
         (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump_all([first, second]), encoding="utf-8")
 

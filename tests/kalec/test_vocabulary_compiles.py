@@ -4,8 +4,8 @@ import json
 import sys
 
 import pytest
-import yaml
 from kfpenvironment import kfp_errors, without_programs
+from pipelines import documents
 
 from kalec.cli import run
 from kalec.emit.compilation import CompileRequest, compile_sources
@@ -21,7 +21,7 @@ class Compilation:
         [self.compiled] = compile_sources([source], request)
         self.codes = {finding.code for finding in self.compiled.diagnostics}
         assert self.compiled.text, self.compiled.diagnostics
-        first, *rest = yaml.safe_load_all(self.compiled.text)
+        first, *rest = documents(self.compiled.text)
         self.name = first["pipelineInfo"]["name"]
         self.inputs = first["root"].get("inputDefinitions", {}).get("parameters", {})
         self.tasks = first["root"]["dag"]["tasks"]
