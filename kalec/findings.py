@@ -36,6 +36,7 @@ RULES: Final[Mapping[str, Rule]] = {
     "KLC016": Rule("code that no step has", WARNING),
     "KLC017": Rule("a step without code", WARNING),
     "KLC018": Rule("step settings on a cell without a step", WARNING),
+    "KLC019": Rule("a condition or a loop over steps", ERROR),
     "KLC020": Rule("metadata that kalec does not know", NOTE),
     "KLC021": Rule("metadata with a wrong value", ERROR),
     "KLC022": Rule("a volume that is not described in full", ERROR),

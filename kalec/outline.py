@@ -155,9 +155,7 @@ def _bound_names(source: Source) -> frozenset[str]:
     """All names that the source may bind, near enough for `$name` in a shell command."""
     found: set[str] = set()
     for cell in source.cells:
-        tree = _tree(cell.source) or _tree(
-            "\n".join(line for line in cell.source.split("\n") if line.lstrip()[:1] not in ("%", "!"))
-        )
+        tree = _tree(cell.source) or _tree(translate(cell.source).source)
         for node in ast.walk(tree) if tree else ():
             if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load):
                 found.add(node.id)

@@ -41,6 +41,8 @@ FOREIGN: Final = re.compile(
     r"full-?width|margin|popout|scroll-output|output_scroll|keep_output|solution|nbgrader.*|worksheet.*|"
     r"no[-_]?export|export|exporti|active-.*|papermill.*|thebe.*|jupyterlab.*|slideshow|mystnb.*|papermill-error-cell-tag"
 )
+# What would make steps depend on values, or many of one. To leave such a tag without effect would run what should not run.
+_CONTROL: Final = frozenset(["if", "elif", "else", "when", "unless", "while", "each", "for", "foreach", "loop"])
 _WORDS: Final = {role.value: role for role in Role if role not in (Role.STEP, Role.NOTEBOOK)}
 _STEP_NAME: Final = re.compile(r"[_a-z][_a-z0-9]*")
 _LABEL_KEY: Final = re.compile(r"([a-z0-9.-]+/)?[A-Za-z0-9]([\w.-]*[A-Za-z0-9])?", re.ASCII)
@@ -113,6 +115,10 @@ def _unknown(tag: str, place: Place, findings: Findings) -> None:
     kind, colon, rest = tag.partition(":")
     if FOREIGN.fullmatch(tag):
         findings.add("KLC011", place, f"the tag {tag!r} is not for kalec, and has no effect")
+        return
+    if kind in _CONTROL:
+        message = f"the tag {tag!r}: a pipeline of kalec has no conditions and no loops over steps"
+        findings.add("KLC019", place, message, hint="write the condition or the loop in the code of the step")
         return
     kinds = ["step", "block", "prev", "notebook", *_SETTINGS]
     if colon and (near := nearest(kind, kinds)):

@@ -3,14 +3,15 @@
 import ast
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from kalec.commands.options import SourceArgument
+from kalec.emit.files import replace_file
 from kalec.errors import Failed, Refused
 from kalec.findings import Findings
 from kalec.load import load_traced, read_source
@@ -18,6 +19,7 @@ from kalec.model import Place
 from kalec.outline import parse_code
 from kalec.source.cells import Source, SourceCell
 from kalec.source.magics import translate
+from kalec.source.notebook import parse_notebook, with_tags
 from kalec.vocabulary import CellTags, read_tags
 
 
@@ -47,7 +49,7 @@ def command(
         tags = " ".join(proposal.tags) or "(with the cell above)"
         typer.echo(f"cell {proposal.cell.number}: {tags:<32} {first[:60]}")
     if write:
-        write_tags(source, {proposal.cell.number: proposal.tags for proposal in proposals})
+        write_tags(source, read, {proposal.cell.number: proposal.tags for proposal in proposals})
         typer.echo(f"wrote the tags to {source}", err=True)
     else:
         typer.echo("nothing is written; --write does it", err=True)
@@ -133,17 +135,15 @@ def _edges(read: Source, path: Path, proposals: list[Proposal]) -> dict[str, tup
     }
 
 
-def write_tags(path: Path, tags: dict[int, tuple[str, ...]]) -> None:
-    """Add tags to cells, by their numbers, and leave everything else of the notebook as it is. Raises Failed."""
+def write_tags(path: Path, read: Source, tags: Mapping[int, Sequence[str]]) -> None:
+    """Add tags to cells, by their numbers, and leave every other byte of the notebook as it is.
+
+    Raises Failed (changed since it was read, cannot be written), Refused, OutOfSpace; then the notebook is as it was.
+    """
     try:
-        content = path.read_text(encoding="utf-8-sig")
-        notebook: Any = json.loads(content)
-        for number, own in tags.items():
-            metadata = notebook["cells"][number - 1].setdefault("metadata", {})
-            if own:
-                metadata["tags"] = [*metadata.get("tags", []), *own]
-        indent = re.search(r'^\{\n( +)"', content)
-        written = json.dumps(notebook, indent=len(indent[1]) if indent else 1, ensure_ascii=False) + "\n"
-        path.write_text(written, encoding="utf-8")
+        content = path.read_bytes()
     except OSError as error:
-        raise Failed(f"{path} cannot be written: {error.strerror}") from None
+        raise Failed(f"{path} cannot be read: {error.strerror}") from None
+    if parse_notebook(path.name, content) != read:
+        raise Failed(f"{path} has changed meanwhile", hint="run it again")
+    replace_file(path, with_tags(content, tags))

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from kalec.errors import Damaged, Failed, NotFound, Refused
+from kalec.errors import Damaged, Refused
 from kalec.findings import parse_severities
 from kalec.load import Overrides, load_pipeline
 from kalec.model import Loaded, Severity
@@ -65,13 +65,10 @@ def read(source: Path, pipeline: str = "", severities: dict[str, Severity | None
 
 
 def write_output(text: str, output: Path | None) -> None:
-    """Put a result where it is wanted. Raises NotFound, Failed."""
+    """Put a result where it is wanted. Raises NotFound, Failed, OutOfSpace."""
     if output is None or str(output) == "-":
         typer.echo(text, nl=not text.endswith("\n"))
         return
-    try:
-        output.write_text(text if text.endswith("\n") else text + "\n", encoding="utf-8")
-    except FileNotFoundError:
-        raise NotFound(f"the folder of {output} does not exist") from None
-    except OSError as error:
-        raise Failed(f"{output} cannot be written: {error.strerror}") from None
+    from kalec.emit.files import replace_file
+
+    replace_file(output, [(text if text.endswith("\n") else text + "\n").encode()])

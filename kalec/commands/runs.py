@@ -8,7 +8,7 @@ import typer
 
 from kalec.running.history import list_runs, open_folder, remove_runs, show_log, show_run
 
-app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False, no_args_is_help=True)
+app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
 JsonOption = Annotated[bool, typer.Option("--json", help="One object a line.")]
 NotebookOption = Annotated[Path, typer.Option("--notebook", metavar="FILE", help="The notebook, or its folder.")]
@@ -18,9 +18,12 @@ StateOption = Annotated[
 ]
 
 
-@app.callback()
-def runs() -> None:
+@app.callback(invoke_without_command=True)
+def runs(context: typer.Context) -> None:
     """Earlier runs: what they did, and away with them."""
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help(), err=True)
+        raise typer.Exit(2)
 
 
 @app.command("list")

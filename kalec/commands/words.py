@@ -2,7 +2,7 @@
 
 It holds for the types that the options of kalec and rokctl have: text, paths, whole numbers, enumerations, what a function of
 their own parses, lists of them. A parameter of any other type, or with checks of typer's own, is left to typer; so is
-everything, if typer no longer keeps its coercion there.
+everything, should a later typer ask its parameters otherwise.
 """
 
 from collections.abc import Callable
@@ -13,7 +13,6 @@ from types import NoneType, UnionType
 from typing import Any, Union, get_args, get_origin
 
 import typer
-from typer._coercion import RuntimeParam  # private: typer has no other way in (0.29)
 
 _TYPER_CHECKS = ("exists", "resolve_path", "writable", "path_type", "clamp")
 
@@ -24,21 +23,25 @@ def read_plainly(command: Any) -> None:
         read_plainly(below)
     for parameter in command.get_params(typer.Context(command)):  # --help too
         descriptor = getattr(parameter, "type_descriptor", None)
-        if descriptor is None or not hasattr(parameter, "_runtime_param"):
+        if descriptor is None or not hasattr(parameter, "get_runtime_param"):
             continue
         asked = descriptor.parameter_info
         read = _reader(descriptor.annotation, asked)
         if read and not any(getattr(asked, check, None) for check in _TYPER_CHECKS):
-            parameter._runtime_param = _PlainParameter(asked, descriptor.annotation, read)
+            plain = _PlainParameter(read)
+            parameter.get_runtime_param = lambda plain=plain: plain
 
 
-@dataclass(frozen=True)
-class _PlainParameter(RuntimeParam):
-    """A parameter whose words `read` turns into values; it raises ValueError with what a person should know."""
+@dataclass(frozen=True, slots=True)
+class _PlainParameter:
+    """What typer asks for the value of a parameter: `read` makes it, and raises ValueError with what a person should know."""
 
     read: Callable[[Any], Any]
 
-    def _coerce_value(self, value: Any, param: Any, ctx: Any) -> Any:
+    def coerce(self, value: Any, param: Any, ctx: Any) -> Any:
+        """The value, from words or from a default; None and () stand for no words."""
+        if value is None:
+            return () if param.multiple or param.nargs == -1 else None
         try:
             return self.read(value)
         except ValueError as error:

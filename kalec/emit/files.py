@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+from collections.abc import Iterable
 from contextlib import suppress
 from difflib import unified_diff
 from errno import EDQUOT, ENOSPC
@@ -34,29 +35,49 @@ def stale_lines(text: str, target: Path, source: str) -> list[str]:
 def write_text(target: Path, text: str) -> bool:
     """Replace a file in one instant, and say whether it had to be: one that is right is left alone.
 
-    A reader sees the old text or the new one, and after a crash there is one of them. Raises Failed, OutOfSpace.
+    Raises what `replace_file` raises.
     """
-    target = target.resolve()  # a link stays one
     content = text.encode()
     try:
         if target.is_file() and target.read_bytes() == content:
             return False
-        handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
-        try:
-            with os.fdopen(handle, "wb") as stream:
-                stream.write(content)
-                stream.flush()
-                os.fsync(handle)
-            Path(name).chmod(_mode(target))
-            Path(name).replace(target)
-        except BaseException:
-            with suppress(OSError):
-                Path(name).unlink()
-            raise
+    except OSError as error:
+        raise Failed(f"{target} cannot be read: {error.strerror}") from None
+    replace_file(target, [content])
+    return True
+
+
+def replace_file(target: Path, pieces: Iterable[bytes | memoryview]) -> None:
+    """Replace a file in one instant: a reader sees the old content or the new one, and after a crash there is one of them.
+
+    A pipe or a device (/dev/null) is written to. Raises NotFound (its folder), Failed, OutOfSpace; then the file is as it was.
+    """
+    try:
+        if target.exists() and not target.is_file() and not target.is_dir():
+            with target.open("wb") as stream:
+                stream.writelines(pieces)
+        else:
+            _replace(target.resolve(), pieces)  # a link stays one
+    except FileNotFoundError:
+        raise NotFound(f"the folder of {target} does not exist") from None
     except OSError as error:
         kind = OutOfSpace if error.errno in (ENOSPC, EDQUOT) else Failed
         raise kind(f"{target} cannot be written: {error.strerror}") from None
-    return True
+
+
+def _replace(target: Path, pieces: Iterable[bytes | memoryview]) -> None:
+    handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            stream.writelines(pieces)
+            stream.flush()
+            os.fsync(handle)
+        Path(name).chmod(_mode(target))
+        Path(name).replace(target)
+    except BaseException:
+        with suppress(OSError):
+            Path(name).unlink()
+        raise
 
 
 def _mode(target: Path) -> int:

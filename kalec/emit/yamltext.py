@@ -66,7 +66,7 @@ def _literal(start: str, text: str, indent: str) -> Iterator[str]:
     """A literal block. Its indentation is stated where the first line with text would mislead a reader about it."""
     body = text.rstrip("\n")
     ending = len(text) - len(body)
-    hint = "2" if re.match(r"\n*[ \n]", text) else ""
+    hint = "2" if re.match(r"\n*[ \t\n]", text) else ""
     yield f"{start} |{hint}{'-' if not ending else '' if ending == 1 else '+'}"
     lines = [indent + line if line else "" for line in body.split("\n")]
     yield "\n".join(lines) + "\n" * (ending - 1)  # in one piece: programs are long

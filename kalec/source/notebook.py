@@ -6,7 +6,7 @@ costs its bytes and little more, whatever its outputs are made of.
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from kalec.errors import Damaged, Refused
@@ -56,16 +56,47 @@ def without_outputs(content: bytes) -> bytes:
     """The notebook with its outputs and attachments empty. What is not JSON comes back in some form that is not JSON."""
     kept = []
     position = 0
-    for start, end in _bulky_values(content):
-        kept += [content[position:start], b"null"]
-        position = end
+    for _, key, start, end in _members(content):
+        if key in _BULKY:
+            kept += [content[position:start], b"null"]
+            position = end
     kept.append(content[position:])
     return b"".join(kept)
 
 
-def _bulky_values(content: bytes) -> Iterator[tuple[int, int]]:
-    """Where the values of a cell's bulky keys stand."""
-    depth, position, key, is_key = 0, 0, b"", False
+def with_tags(content: bytes, tags: Mapping[int, Sequence[str]]) -> list[memoryview]:
+    """The notebook, in pieces, with tags added to cells, by their numbers; every other byte of it is as it was.
+
+    `content` is a notebook that `parse_notebook` takes. Raises Refused for a cell without a place to put them.
+    """
+    places = {number: (start, end) for number, key, start, end in _members(content) if key == b'"metadata"'}
+    whole, pieces, position = memoryview(content), list[memoryview](), 0
+    for number in sorted(number for number in tags if tags[number]):
+        if number not in places:
+            raise Refused(
+                f"cell {number} has no metadata to hold its tags", hint="open it in Jupyter and save it again"
+            )
+        start, end = places[number]
+        metadata = json.loads(content[start:end])
+        metadata["tags"] = [*metadata.get("tags", []), *tags[number]]
+        pieces += [whole[position:start], memoryview(_laid_out(metadata, content, start, end))]
+        position = end
+    return [*pieces, whole[position:]]
+
+
+def _laid_out(metadata: Mapping[str, Any], content: bytes, start: int, end: int) -> bytes:
+    """An object as JSON that is indented like the one that it replaces."""
+    before = content.rfind(b"\n", 0, start) + 1
+    margin = re.match(rb'( +)"', content[before:start])
+    indent = len(margin[1]) // _CELL_DEPTH if margin else None
+    text = json.dumps(metadata, indent=indent, ensure_ascii=content[start:end].isascii())
+    text = re.sub("[\ud800-\udfff]", lambda half: f"\\u{ord(half[0]):04x}", text)  # UTF-8 has no halves of a pair
+    return text.replace("\n", "\n" + (margin[1].decode() if margin else "")).encode()
+
+
+def _members(content: bytes) -> Iterator[tuple[int, bytes, int, int]]:
+    """The lists and objects in cells: the number of the cell, the key, and where the value stands."""
+    depth, position, number, key, is_key, in_cells = 0, 0, 0, b"", False, False
     while token := _TOKEN.search(content, position):
         text, position = token[0], token.end()
         if text == b":":
@@ -74,10 +105,13 @@ def _bulky_values(content: bytes) -> Iterator[tuple[int, int]]:
         if text in b"[{":
             if depth == _CELL_DEPTH:
                 end = _end_of_value(content, token.start())
-                if is_key and key in _BULKY:
-                    yield token.start(), end
+                if is_key and in_cells:
+                    yield number, key, token.start(), end
                 position = end
             else:
+                if depth == 1:
+                    in_cells, number = is_key and key == b'"cells"', 0
+                number += depth == _CELL_DEPTH - 1
                 depth += 1
         elif text in b"]}":
             depth -= 1

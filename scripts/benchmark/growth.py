@@ -8,8 +8,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
-from benchmark.madeup import environment, in_another_process
-from benchmark.measure import MIB, ROOT, Cost, clean_environment, leave, run, say
+from benchmark.madeup import environment
+from benchmark.measure import MIB, ROOT, Cost, clean_environment, in_another_process, leave, run, say
 
 COMMANDS: Final = ("push", "check", "first gc", "gc")
 PUSH: Final = ("snapshot", "push")

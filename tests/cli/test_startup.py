@@ -63,5 +63,7 @@ def test_a_command_loads_what_it_needs_and_nothing_else(rokctl, world, tmp_path,
 
 
 def test_no_option_of_any_command_is_left_to_typer_which_would_load_pydantic():
-    left = [f"{words} {one.name}" for words, one in parameters() if not isinstance(one._runtime_param, _PlainParameter)]
+    left = [
+        f"{words} {one.name}" for words, one in parameters() if not isinstance(one.get_runtime_param(), _PlainParameter)
+    ]
     assert left == []

@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-import yaml
+from pipelines import documents
 
 SIDE = Path(__file__).with_name("kfpside.py")
 DEFAULT = Path(__file__).parents[2] / ".venv-kfp" / "bin" / "python"
@@ -40,7 +40,7 @@ def kfp_errors(folder: Path) -> dict[str, list[str]]:
 
 def without_programs(text: str) -> str:
     """A compiled pipeline without the programs of its steps: they are long, and kfp's YAML reader slow."""
-    first, *rest = yaml.load_all(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    first, *rest = documents(text)
     for executor in first["deploymentSpec"]["executors"].values():
         executor["container"]["command"] = ["left out"]
     return "---\n".join(json.dumps(document) + "\n" for document in (first, *rest))

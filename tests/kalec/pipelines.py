@@ -1,4 +1,6 @@
-"""Pipelines made by hand, for tests of what is written from them."""
+"""Pipelines made by hand, for tests of what is written from them, and how that is read."""
+
+import yaml
 
 from kalec.model import (
     Cell,
@@ -66,3 +68,8 @@ def a_parameter(name, default, kind=None, *, required=False):
     """A parameter, of the type that its default has."""
     types = {bool: "bool", int: "int", float: "float", str: "str", list: "list", dict: "dict"}
     return Parameter(name, ParameterType(kind or types[type(default)]), default, required, PLACE)
+
+
+def documents(text):
+    """The documents of a YAML text, read by libyaml: that of Kubernetes and of KFP's server is a translation of it."""
+    return list(yaml.load_all(text, yaml.CSafeLoader))

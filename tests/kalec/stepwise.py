@@ -12,8 +12,12 @@ from pathlib import Path
 
 from kalec.load import load_pipeline
 from kalec.model import Cell, Severity
+from kalec.runtime import describe
+from kalec.runtime.step import run_step
 
 UNBOUND = object()
+SHOW = """import json, pathlib
+pathlib.Path({path!r}).write_text(json.dumps({{k: repr(v) for k, v in globals().items() if k.startswith('seen')}}))"""
 
 
 def notebook(*cells, metadata=None, **extra):
@@ -54,6 +58,23 @@ def as_pipeline(*cells):
     errors = [str(found) for found in loaded.diagnostics if found.severity is Severity.ERROR]
     assert not errors, errors
     return run(loaded.pipeline)
+
+
+def travelled(folder, *cells):
+    """The same, as texts, when each step has run with the runtime that travels, over files in `folder`."""
+    loaded = load(*cells)
+    errors = [str(found) for found in loaded.diagnostics if found.severity is Severity.ERROR]
+    assert not errors, errors
+    seen = {}
+    for step in loaded.pipeline.steps:
+        path = folder / f"{step.name}.seen"
+        told = describe(step)
+        told["cells"].append({"label": "n.ipynb:cell 99", "line": 1, "source": SHOW.format(path=str(path))})
+        defaults = {parameter.name: parameter.default for parameter in loaded.pipeline.parameters}
+        parameters = {name: defaults[name] for name in step.parameters}
+        run_step(told, parameters, {before: str(folder / before) for before in step.data_from}, str(folder / step.name))
+        seen |= json.loads(path.read_text())
+    return seen
 
 
 def run(pipeline):

@@ -143,7 +143,7 @@ def test_two_sources_that_would_be_one_file_are_refused(tmp_path, capsys):
 
 
 def test_a_file_that_cannot_be_written_is_named(tmp_path, capsys):
-    assert compile_(notebook(tmp_path), "-o", tmp_path / "no-such-folder" / "p.yaml") == 1
+    assert compile_(notebook(tmp_path), "-o", tmp_path / "no-such-folder" / "p.yaml") == 10
     assert "no-such-folder" in capsys.readouterr().err
 
 

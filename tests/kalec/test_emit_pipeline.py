@@ -7,10 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
-import yaml
 from hypothesis import example, given
 from hypothesis import strategies as st
-from pipelines import a_parameter, a_pipeline, a_step
+from pipelines import a_parameter, a_pipeline, a_step, documents
 
 from kalec.emit.options import EmitOptions, SharedVolume, Toleration
 from kalec.emit.pipeline import pipeline_yaml
@@ -22,7 +21,7 @@ pytestmark = pytest.mark.slow
 
 def compiled(pipeline, **options):
     """Both documents of a compiled pipeline."""
-    specification, *platform = yaml.safe_load_all(pipeline_yaml(pipeline, EmitOptions(**options)))
+    specification, *platform = documents(pipeline_yaml(pipeline, EmitOptions(**options)))
     return specification, platform[0]["platforms"]["kubernetes"] if platform else {}
 
 

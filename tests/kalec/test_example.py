@@ -1,25 +1,17 @@
 """The notebook that the README shows: what it says of each command is what the command prints."""
 
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+
+from kalec.cli import run
 
 pytest.importorskip("sklearn")
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "config" / "example.ipynb"
 SECTION = (ROOT / "README.md").read_text().partition("\n## Notebooks\n")[2].partition("\n## ")[0]
-
-
-def kalec(folder, *words):
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "NO_COLOR": "1"}
-    command = [sys.executable, "-m", "kalec", *words]
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
-    return done.returncode, done.stdout, done.stderr
 
 
 def shown(command):
@@ -38,20 +30,32 @@ def folder(tmp_path):
     return tmp_path
 
 
+@pytest.fixture
+def kalec(folder, monkeypatch, capfd):
+    """Run one command line in the folder; gives (code, stdout, stderr)."""
+    monkeypatch.chdir(folder)
+
+    def call(*words):
+        code = run(words)
+        return code, *capfd.readouterr()
+
+    return call
+
+
 @pytest.mark.slow
-def test_the_example_of_the_readme_is_right_is_drawn_and_compiles(folder):
-    assert kalec(folder, "lint", "config/example.ipynb") == (0, "", "")
-    assert kalec(folder, "graph", "config/example.ipynb") == (0, shown("kalec graph config/example.ipynb") + "\n", "")
-    assert kalec(folder, "compile", "config/example.ipynb", "-o", "which-wine.yaml") == (0, "", "")
-    assert kalec(folder, "compile", "config/example.ipynb", "-o", "which-wine.yaml", "--check") == (0, "", "")
+def test_the_example_of_the_readme_is_right_is_drawn_and_compiles(folder, kalec):
+    assert kalec("lint", "config/example.ipynb") == (0, "", "")
+    assert kalec("graph", "config/example.ipynb") == (0, shown("kalec graph config/example.ipynb") + "\n", "")
+    assert kalec("compile", "config/example.ipynb", "-o", "which-wine.yaml") == (0, "", "")
+    assert kalec("compile", "config/example.ipynb", "-o", "which-wine.yaml", "--check") == (0, "", "")
     assert "train_test_split(" in (folder / "which-wine.yaml").read_text()
 
 
 @pytest.mark.slow
-def test_the_example_of_the_readme_runs_and_does_again_only_what_a_parameter_changes(folder):
-    code, printed, said = kalec(folder, "run", "config/example.ipynb", "--jobs", "1")
+def test_the_example_of_the_readme_runs_and_does_again_only_what_a_parameter_changes(kalec):
+    code, printed, said = kalec("run", "config/example.ipynb", "--jobs", "1")
     assert (code, printed) == (0, "compare best_score 0.986\n"), said
-    code, printed, said = kalec(folder, "run", "config/example.ipynb", "--jobs", "1", "--param", "trees=5")
+    code, printed, said = kalec("run", "config/example.ipynb", "--jobs", "1", "--param", "trees=5")
     assert code == 0
     assert without_figures(said + printed).split("\n")[:-1] == without_figures(
         shown("kalec run config/example.ipynb --param trees=5")
@@ -59,11 +63,11 @@ def test_the_example_of_the_readme_runs_and_does_again_only_what_a_parameter_cha
 
 
 @pytest.mark.slow
-def test_mistakes_in_the_example_are_said_as_the_readme_shows(folder):
+def test_mistakes_in_the_example_are_said_as_the_readme_shows(folder, kalec):
     text = (
         EXAMPLE.read_text()
         .replace('"prev:prepare"', '"prev:preprae"', 1)
         .replace("forest.fit(train,", "forest.fit(trian,")
     )
     (folder / "example.ipynb").write_text(text)
-    assert kalec(folder, "lint", "example.ipynb") == (1, shown("kalec lint example.ipynb") + "\n", "")
+    assert kalec("lint", "example.ipynb") == (1, shown("kalec lint example.ipynb") + "\n", "")

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -114,7 +115,7 @@ def test_severities_come_from_the_project_and_the_command_line_wins(kalec, tmp_p
         (["lint"], 2, "SOURCE"),
         (["lnt"], 2, "lint"),
         (["explain", "right.ipynb", "rwos"], 10, "Did you mean 'rows'?"),
-        (["graph", "right.ipynb", "-o", "nowhere/x.svg"], 10, "folder"),
+        (["graph", "right.ipynb", "-o", "nowhere/x.svg"], 10, "the folder of nowhere/x.svg does not exist"),
         (["init", "right.ipynb"], 2, "tagged already"),
     ],
 )
@@ -184,6 +185,13 @@ UNTAGGED = notebook(
 )
 
 
+@pytest.mark.parametrize("words", [(), ("runs",)], ids=" ".join)
+def test_a_noun_alone_shows_its_help_line_by_line_and_ends_with_2(kalec, words):
+    code, out, err = kalec(*words)
+    assert (code, out) == (2, "")
+    assert "\nCommands:\n" in err
+
+
 def test_init_proposes_tags_and_writes_them_on_request(kalec, tmp_path):
     path = tmp_path / "new.ipynb"
     path.write_text(UNTAGGED)
@@ -209,17 +217,36 @@ def test_init_proposes_tags_and_writes_them_on_request(kalec, tmp_path):
     assert (code, out) == (0, "")
 
 
-def test_init_leaves_all_else_of_a_notebook_as_it_is(kalec, tmp_path):
+def test_init_leaves_every_other_byte_of_a_notebook_as_it_is(kalec, tmp_path):
     path = tmp_path / "new.ipynb"
-    whole = json.loads(UNTAGGED)
-    whole["metadata"]["other"] = {"deep": ["\u00e9", 1.5, None]}
-    path.write_text(json.dumps(whole, indent=1, ensure_ascii=False) + "\n")
-    kalec("init", "new.ipynb", "--write")
-    after = json.loads(path.read_text())
-    assert '"\u00e9"' in path.read_text()
-    for cell in [*whole["cells"], *after["cells"]]:
-        cell["metadata"].pop("tags", None)
-    assert after == whole
+    odd = (
+        r'{"metadata": {"x": 1e400}, "cells": [ {"cell_type":"code","metadata":{},"source":"x = 1",'
+        r'"outputs":[{"a": "\ud800 \u00e9 é", "b": 1.50}]}], "nbformat":4}'
+    )
+    path.write_text(odd, encoding="utf-8")
+    path.chmod(0o640)
+    assert kalec("init", "new.ipynb", "--write")[0] == 0
+    assert path.read_text(encoding="utf-8") == odd.replace('"metadata":{}', '"metadata":{"tags": ["step:start"]}')
+    assert path.stat().st_mode & 0o777 == 0o640
+
+
+def test_init_tells_of_a_cell_that_cannot_hold_tags_and_leaves_the_notebook(kalec, tmp_path):
+    path = tmp_path / "new.ipynb"
+    path.write_text(UNTAGGED.replace('"metadata": {"tags": ["parameters"]}', '"metadata": null'))
+    before = path.read_bytes()
+    code, _, err = kalec("init", "new.ipynb", "--write")
+    assert (code, path.read_bytes()) == (2, before)
+    assert "has no metadata to hold its tags" in err
+
+
+def test_a_result_is_written_into_a_pipe_and_leaves_it_there(kalec, tmp_path):
+    (tmp_path / "right.ipynb").write_text(RIGHT)
+    os.mkfifo(tmp_path / "pipe")
+    with ThreadPoolExecutor(1) as other:
+        read = other.submit((tmp_path / "pipe").read_text)
+        assert kalec("graph", "right.ipynb", "-o", "pipe")[0] == 0
+    assert read.result().startswith("flowchart")
+    assert (tmp_path / "pipe").is_fifo()
 
 
 @pytest.mark.parametrize("words", [("lint",), ("graph",), ("explain", "x")], ids=" ".join)

@@ -1,12 +1,14 @@
 """Compiled pipelines in the hands of KFP itself: loaded, checked, and really run."""
 
 import json
+import shutil
 
 import pytest
 import yaml
 from kfpenvironment import kfp_errors, kfp_python, run_with_kfp, site_packages, without_programs
-from pipelines import a_parameter, a_pipeline, a_step
+from pipelines import a_parameter, a_pipeline, a_step, documents
 
+from kalec.cli import run
 from kalec.emit.options import EmitOptions, SharedVolume, Toleration
 from kalec.emit.pipeline import pipeline_yaml
 from kalec.load import load_pipeline
@@ -48,7 +50,7 @@ def test_kfp_has_nothing_against_any_feature_in_either_way_of_data(tmp_path):
 
 
 def test_the_check_finds_what_it_is_for(tmp_path):
-    first, second = yaml.safe_load_all(without_programs(pipeline_yaml(EVERYTHING, EmitOptions())))
+    first, second = documents(without_programs(pipeline_yaml(EVERYTHING, EmitOptions())))
     damages = {
         "unknown field": lambda: first["root"].update(bogus=1),
         "no component": lambda: first["components"].pop("comp-load"),
@@ -63,7 +65,7 @@ def test_the_check_finds_what_it_is_for(tmp_path):
     }
     text = yaml.safe_dump_all([first, second])
     for name, damage in damages.items():
-        first, second = yaml.safe_load_all(text)
+        first, second = documents(text)
         damage()
         (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump_all([first, second]), encoding="utf-8")
 
@@ -72,14 +74,14 @@ def test_the_check_finds_what_it_is_for(tmp_path):
 
 PARAMETERS = {
     "i": -7, "big": 2**53, "f": 2.0, "s": "it's \"x\"\n\\ {{x}} ü", "b": False,
-    "l": [1, 2.0, "a'b", [True]], "d": {"z": 1, "a": 2.5}, "execute_step": 1,
+    "l": [1, 2.0, "a'b", [True]], "d": {"z": 1, "a": 2.5}, "kalec_runtime": 1,
 }  # fmt: skip
 
 
 def test_parameters_arrive_as_what_they_were_and_values_travel(tmp_path):
     first = a_step(
         "first",
-        f"assert [i, big, f, s, b, l, d, nothing, execute_step] == {[*list(PARAMETERS.values())[:7], 'given', 1]!r}\n"
+        f"assert [i, big, f, s, b, l, d, nothing, kalec_runtime] == {[*list(PARAMETERS.values())[:7], 'given', 1]!r}\n"
         "assert repr([f, l, d]) == " + repr(repr([PARAMETERS["f"], PARAMETERS["l"], PARAMETERS["d"]])) + "\n"
         "assert '{{$.x}}'[2] == chr(36)\n"
         "a = [1]; both = (a, a)\n",
@@ -121,20 +123,34 @@ def test_values_travel_on_a_shared_volume_and_paths_on_it_are_found_where_it_is(
     assert list(folder.glob(".kalec/*/a/manifest.json"))
 
 
-def test_all_notebooks_in_kales_wheel_compile_as_they_are_and_kfp_has_nothing_against_them(tmp_path):
+def notebooks_of_kale():
+    """Those in its wheel, as they are."""
     kfp_python()
-    notebooks = sorted((site_packages() / "kale/tests/assets/notebooks").glob("*.ipynb"))
-    assert len(notebooks) == 3
-    for notebook in notebooks:
+    found = sorted((site_packages() / "kale/tests/assets/notebooks").glob("*.ipynb"))
+    assert len(found) == 3
+    return found
+
+
+def test_all_notebooks_in_kales_wheel_compile_as_they_are_and_kfp_has_nothing_against_them(tmp_path):
+    for notebook in notebooks_of_kale():
         text = pipeline_yaml(load_pipeline(notebook).pipeline, EmitOptions())
         (tmp_path / f"{notebook.stem}.yaml").write_text(text, encoding="utf-8")
 
     assert kfp_errors(tmp_path) == {}
 
 
+def test_all_notebooks_in_kales_wheel_run_here_as_they_are(tmp_path, capfd):
+    for notebook in notebooks_of_kale():
+        shutil.copy(notebook, tmp_path)
+        assert run(["run", str(tmp_path / notebook.name)]) == 0
+
+    metrics = [line.split() for line in capfd.readouterr().out.splitlines()]
+    assert [line[:2] for line in metrics] == [["sum_matrix", name] for name in ("d1", "d2", "sum_result")]
+    assert 0 < float(metrics[2][2]) < float(metrics[0][2]) * float(metrics[1][2])
+
+
 def test_a_notebook_of_kale_runs_with_other_parameters_than_its_own(tmp_path):
-    kfp_python()
-    notebook = site_packages() / "kale/tests/assets/notebooks/pipeline_parameters_and_metrics.ipynb"
+    notebook = next(found for found in notebooks_of_kale() if found.stem == "pipeline_parameters_and_metrics")
     file = tmp_path / "p.yaml"
     file.write_text(pipeline_yaml(load_pipeline(notebook).pipeline, EmitOptions(install=False)), encoding="utf-8")
     metrics = run_with_kfp(file, tmp_path / "root", d1=1, d2=1)["sum-matrix"]["metrics"]

@@ -24,6 +24,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kalec.runtime import marshal
 from kalec.runtime.failure import CannotMarshal, DamagedValue
 from kalec.runtime.marshal import MANIFEST, Stored, load, read_manifest, save
 
@@ -345,18 +346,17 @@ def test_one_window_alone_does_not_take_the_whole_memory_along(tmp_path):
     assert manifest["groups"]["v"]["bytes"] < 1000
 
 
-@pytest.mark.slow
-def test_thousands_of_small_arrays_do_not_become_as_many_files(tmp_path):
-    arrays = [np.full(3, number) for number in range(3000)]
+def test_hundreds_of_small_arrays_do_not_become_as_many_files(tmp_path):
+    arrays = [np.full(3, number) for number in range(300)]
     manifest = save({"v": arrays}, tmp_path)
     assert manifest["groups"]["v"]["kind"] == "json"
     assert len(manifest["groups"]["v"]["files"]) < 20
     assert all(map(same, load(tmp_path, ["v"])["v"], arrays))
 
 
-@pytest.mark.slow
-def test_thousands_of_large_arrays_are_one_pickle(tmp_path):
-    arrays = [np.full(600, number) for number in range(1100)]
+def test_more_large_arrays_than_a_group_may_have_files_are_one_pickle(tmp_path, monkeypatch):
+    monkeypatch.setattr(marshal, "MOST_FILES", 30)
+    arrays = [np.full(600, number) for number in range(31)]
     assert save({"v": arrays}, tmp_path)["groups"]["v"]["kind"] == "pickle"
     assert len(list(tmp_path.iterdir())) == 2
     assert all(map(same, load(tmp_path, ["v"])["v"], arrays))

@@ -24,6 +24,7 @@ BROKEN = {
     "KLC016": ([("", "x = 1"), ("step:a", "y = 1")], {}, 1, 0),
     "KLC017": ([("step:a", "# nothing")], {}, 1, 0),
     "KLC018": ([GOOD, ("limit:cpu:1", "y = 1")], {}, 2, 0),
+    "KLC019": ([GOOD, ("step:b prev:a if:x>0", "y = x")], {}, 2, 0),
     "KLC020": ([GOOD], {"pipeline_nmae": "x"}, 0, 0),
     "KLC021": ([GOOD], {"pipeline_name": 5}, 0, 0),
     "KLC022": ([GOOD], {"volumes": [{"name": "v", "type": "new_pvc", "mount_point": "/v"}]}, 0, 0),

@@ -6,12 +6,14 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from stepwise import codes, notebook, run
 
 from kalec.errors import Damaged, NotFound, Refused
 from kalec.load import load_pipeline
 from kalec.model import Severity
-from kalec.source.notebook import without_outputs
+from kalec.source.notebook import with_tags, without_outputs
 
 ROOT = Path(__file__).parents[2]
 
@@ -88,6 +90,45 @@ def test_outputs_are_cut_out_and_nothing_else(outputs):
         whole = json.dumps({"cells": [cell, cell], "metadata": {"outputs": [2]}}, indent=indent, ensure_ascii=False)
         expected = {"cells": [{**cell, "outputs": None}] * 2, "metadata": {"outputs": [2]}}
         assert json.loads(without_outputs(whole.encode("utf-8", errors="surrogatepass"))) == expected
+
+
+INSIDE = [
+    None,
+    1,
+    1.5,
+    "é",
+    r"\ud800",
+    '"}, [',
+    [],
+    {},
+    {"metadata": {"tags": []}},
+    [[{"metadata": {}}]],
+    {"cells": [{}]},
+]
+OBJECTS = st.dictionaries(st.sampled_from(["metadata", "cells", "x"]), st.sampled_from(INSIDE))
+
+
+@given(st.lists(OBJECTS, min_size=1, max_size=3), OBJECTS, st.sampled_from([None, 1, 2]), st.booleans(), st.data())
+def test_tags_are_added_to_a_notebook_and_no_other_byte_of_it_is_changed(cells, other, indent, ascii_only, drawn):
+    cells = [{"source": "", **cell, "metadata": dict(cell)} for cell in cells]
+    whole = {"x": other, "cells": cells, "metadata": other, "y": [[other]]}  # Jupyter too writes the cells first
+
+    def written():
+        return json.dumps(whole, indent=indent, ensure_ascii=ascii_only).encode()
+
+    before = written()
+    tags = {number: ["step:a", "prev:b"] for number in drawn.draw(st.sets(st.integers(1, len(cells))))}
+    for number, own in tags.items():
+        cells[number - 1]["metadata"]["tags"] = own
+
+    assert b"".join(with_tags(before, tags)) == written()
+
+
+def test_a_half_of_a_surrogate_pair_in_the_metadata_of_a_cell_stays_what_it_is():
+    before = rb'{"cells": [{"metadata": {"x": "\ud800 ' + "é".encode() + b'"}}]}'
+    after = before.replace(b'"}}]}', b'", "tags": ["step:a"]}}]}')
+
+    assert b"".join(with_tags(before, {1: ["step:a"]})) == after
 
 
 @pytest.mark.slow

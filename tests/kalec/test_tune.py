@@ -5,8 +5,7 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
-import yaml
-from pipelines import a_parameter, a_pipeline, a_step
+from pipelines import a_parameter, a_pipeline, a_step, documents
 
 from kalec.cli import run
 from kalec.emit.katib import TrialOptions, experiment_yaml
@@ -106,12 +105,12 @@ def test_what_katib_takes_is_let_through(tuning):
     assert found(tuning) == set()
 
 
-def documents(tuning=TUNING, **trial):
-    return list(yaml.safe_load_all(experiment_yaml(PIPELINE, tuning, EmitOptions(), TrialOptions(**trial))))
+def written(tuning=TUNING, **trial):
+    return documents(experiment_yaml(PIPELINE, tuning, EmitOptions(), TrialOptions(**trial)))
 
 
 def test_every_reference_of_the_job_is_a_trial_parameter_and_every_one_is_used():
-    template = documents()[1]["spec"]["trialTemplate"]
+    template = written()[1]["spec"]["trialTemplate"]
     names = [parameter["name"] for parameter in template["trialParameters"]]
     arguments = template["trialSpec"]["spec"]["template"]["spec"]["containers"][0]["args"]
 
@@ -125,8 +124,8 @@ def test_every_reference_of_the_job_is_a_trial_parameter_and_every_one_is_used()
 
 
 def test_the_configmap_has_the_pipeline_in_which_steps_with_metrics_run_every_time():
-    files, experiment = documents(namespace="team")
-    tasks = yaml.safe_load(files["data"]["pipeline.yaml"])["root"]["dag"]["tasks"]
+    files, experiment = written(namespace="team")
+    tasks = documents(files["data"]["pipeline.yaml"])[0]["root"]["dag"]["tasks"]
     mounted = experiment["spec"]["trialTemplate"]["trialSpec"]["spec"]["template"]["spec"]["volumes"][0]["configMap"][
         "name"
     ]
@@ -213,7 +212,7 @@ def tune(*arguments):
 
 def test_the_command_writes_the_experiment_and_flags_beat_the_notebook(tmp_path, capsys):
     tune(notebook(tmp_path, KATIB), "--max-trials", "7", "--parallel-trials", "2", "--name", "other")
-    _, experiment = yaml.safe_load_all((tmp_path / "iris.experiment.yaml").read_text(encoding="utf-8"))
+    _, experiment = documents((tmp_path / "iris.experiment.yaml").read_text(encoding="utf-8"))
 
     assert experiment["metadata"]["name"] == "other"
     assert (experiment["spec"]["maxTrialCount"], experiment["spec"]["parallelTrialCount"]) == (7, 2)

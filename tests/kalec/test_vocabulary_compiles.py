@@ -1,12 +1,13 @@
-"""Notebooks in the vocabulary of Kale 0.x and 2.x, a row of what Kale can do each: they compile, and what they say is kept."""
+"""Notebooks in the words of Kale 0.x and 2.x, a row of what Kale can do each: they compile, keep what they say, and run."""
 
 import json
 import sys
 
 import pytest
-import yaml
 from kfpenvironment import kfp_errors, without_programs
+from pipelines import documents
 
+from kalec.cli import run
 from kalec.emit.compilation import CompileRequest, compile_sources
 from kalec.emit.options import EmitOptions, SharedVolume
 
@@ -15,13 +16,12 @@ class Compilation:
     """What became of a notebook: its tasks, and what their containers are told."""
 
     def __init__(self, folder, cells, metadata=None, options=None, module=None):
-        source = folder / ("pipeline.py" if module else "notebook.ipynb")
-        source.write_text(module or as_notebook(cells, metadata), encoding="utf-8")
+        source = write(folder, cells, metadata, module=module)
         request = CompileRequest(sys.path, options=options or EmitOptions())
         [self.compiled] = compile_sources([source], request)
         self.codes = {finding.code for finding in self.compiled.diagnostics}
         assert self.compiled.text, self.compiled.diagnostics
-        first, *rest = yaml.safe_load_all(self.compiled.text)
+        first, *rest = documents(self.compiled.text)
         self.name = first["pipelineInfo"]["name"]
         self.inputs = first["root"].get("inputDefinitions", {}).get("parameters", {})
         self.tasks = first["root"]["dag"]["tasks"]
@@ -40,6 +40,12 @@ class Compilation:
 
     def program(self, task):
         return self.containers[task]["command"][-1]
+
+
+def write(folder, cells, metadata=None, options=None, module=None):
+    source = folder / ("pipeline.py" if module else "notebook.ipynb")
+    source.write_text(module or as_notebook(cells, metadata), encoding="utf-8")
+    return source
 
 
 def as_notebook(cells, metadata=None):
@@ -252,6 +258,15 @@ def test_a_notebook_in_kales_words_compiles_and_what_it_says_is_kept(tmp_path, n
     done = Compilation(tmp_path, **ROWS[name]())
 
     assert ROWS[name](done)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ROWS)
+def test_it_runs_here_too(tmp_path, name, monkeypatch):
+    monkeypatch.setenv("S3_KEY", "the value of a secret")
+    source = write(tmp_path, **ROWS[name]())
+
+    assert run(["run", str(source)]) == 0
 
 
 def test_a_notebook_may_be_a_part_of_another_one(tmp_path):

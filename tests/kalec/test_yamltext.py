@@ -4,8 +4,9 @@ import math
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from pipelines import documents
 
 from kalec.emit.yamltext import to_yaml
 
@@ -18,9 +19,14 @@ VALUES = st.recursive(
 
 
 @pytest.mark.slow
+@settings(max_examples=60)
+@example({"x": ["\t\n0", "\n\t0\n"]})
 @given(st.dictionaries(TEXT, VALUES, min_size=1) | st.lists(VALUES, min_size=1))
-def test_a_yaml_reader_gives_back_every_value(value):
-    assert yaml.safe_load(to_yaml(value)) == value
+def test_every_yaml_reader_gives_back_every_value(value):
+    text = to_yaml(value)
+
+    assert documents(text) == [value]  # as Kubernetes reads
+    assert yaml.safe_load(text) == value  # as the KFP SDK reads
 
 
 @given(
