@@ -62,7 +62,7 @@ def main(words: Sequence[str]) -> int:
         images = corpus(options.corpus)
     require_space(needed(images, own=bool(options.images)))
     peers = find_peers(options.peers, install=options.install)
-    python = plotting_python() if options.plot else None
+    python = plotting_python(install=options.install) if options.plot else None
     with workspace(keep=options.keep) as folder:
         comparison = Comparison(folder, images, peers)
         for number in range(options.runs):
