@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections import namedtuple
 from pathlib import Path, PurePosixPath
 from uuid import UUID
@@ -38,6 +39,7 @@ def test_no_space_for_the_corpus_is_said_before_it_starts(tmp_path, benchmark_pa
 
     full = namedtuple("usage", "total used free")(100 * MIB, 90 * MIB, 10 * MIB)
     monkeypatch.setattr(shutil, "disk_usage", lambda place: full)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
 
     with pytest.raises(SystemExit) as left:
         compare.main(["--corpus", str(tmp_path / "corpus"), "--no-install"])
@@ -45,7 +47,7 @@ def test_no_space_for_the_corpus_is_said_before_it_starts(tmp_path, benchmark_pa
     assert left.value.code == 2
     said = capsys.readouterr().err
     assert said.startswith(f"scripts/bench: {tmp_path} has 10 MiB free and ")
-    assert said.endswith("are needed: --corpus FOLDER names another place\n")
+    assert said.endswith("are needed: --corpus FOLDER or TMPDIR can name another place\n")
     assert list(tmp_path.iterdir()) == []
 
 
