@@ -49,6 +49,9 @@ from benchmark.verdict import (
     table,
 )
 
+NEEDED: Final = (
+    20_000 * MIB
+)  # of the corpus: a pool 7.7 GiB, repositories 5.2, sealed pieces 0.8, a dense restored file 4
 STRONGER: Final = 3  # the zstd level of a second repository of rokctl's
 Commands = Sequence[Sequence[str]]
 
@@ -56,13 +59,9 @@ Commands = Sequence[Sequence[str]]
 def main(words: Sequence[str]) -> int:
     """Get what is missing, run the phases in turn, print the table."""
     options = parse(words)
-    images = own_images(options.images) if options.images else None
-    if images is None:
-        require_corpus(options.corpus)
-        images = corpus(options.corpus)
-    require_space(needed(images, own=bool(options.images)))
+    images = own_images(options.images) if options.images else corpus(options.corpus)
     peers = find_peers(options.peers, install=options.install)
-    python = plotting_python() if options.plot else None
+    python = plotting_python(install=options.install) if options.plot else None
     with workspace(keep=options.keep) as folder:
         comparison = Comparison(folder, images, peers)
         for number in range(options.runs):
@@ -121,6 +120,12 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
     for image in options.images or ():
         if not image.is_file():
             leave(f"{image} is no file that exists")
+    if options.plot and not options.plot.absolute().parent.is_dir():
+        leave(f"{options.plot.parent} is no folder that exists")
+    if options.images:
+        require_space(needed(options.images))
+    else:
+        require_corpus(options.corpus, beside=NEEDED)
     return options
 
 
@@ -131,13 +136,9 @@ def own_images(paths: Sequence[Path]) -> Corpus:
     return Corpus(first, later, other, None)
 
 
-def needed(images: Corpus, *, own: bool) -> int:
-    """How many bytes a comparison needs: a pool with the images, four repositories of what may compress or not, a dense
-    restored file, the sealed pieces.
-    """
-    paths = [image.path for image in (images.first, images.day_later, images.second, images.first_xfs) if image]
-    pool = sum(path.stat().st_blocks * 512 for path in paths)
-    return int(64 * MIB + pool * (1 + (4 if own else 2)) + max(path.stat().st_size for path in paths))
+def needed(images: Sequence[Path]) -> int:
+    """How many bytes a comparison needs of images that may not compress: a pool, four repositories, a dense restored file."""
+    return 64 * MIB + 5 * sum(image.stat().st_blocks * 512 for image in images) + images[0].stat().st_size
 
 
 # The run

@@ -6,6 +6,7 @@ import json
 import os
 import sqlite3
 import subprocess
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -60,12 +61,20 @@ def default_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "rokctl-bench"
 
 
-def require_corpus(folder: Path) -> None:
-    """Leaves when the corpus is neither there nor can be made here: a program or the space for it is missing."""
-    if read_corpus(folder) is None:
+def require_corpus(folder: Path, beside: int = 0) -> None:
+    """Leaves when the corpus is neither there nor can be made here, a program or the space for it being missing; or when the
+    temporary folder has not the space that is needed beside it.
+    """
+    place = next(above for above in (folder.absolute(), *folder.absolute().parents) if above.is_dir())
+    temporary = Path(tempfile.gettempdir())
+    missing = NEEDED if read_corpus(folder) is None else 0
+    if missing:
         require_programs()
-        place = next(above for above in (folder.absolute(), *folder.absolute().parents) if above.is_dir())
-        require_space(NEEDED, place, "--corpus FOLDER names another place")
+    if missing and place.stat().st_dev == temporary.stat().st_dev:
+        require_space(missing + beside, place, "--corpus FOLDER or TMPDIR can name another place")
+    else:
+        require_space(missing, place, "--corpus FOLDER can name another place")
+        require_space(beside, temporary)
 
 
 def corpus(folder: Path) -> Corpus:

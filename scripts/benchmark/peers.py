@@ -59,14 +59,17 @@ def find_borg(install: bool) -> str | None:
     return str(executable) if executable.exists() else shutil.which("borg")
 
 
-def plotting_python() -> Path | None:
+def plotting_python(*, install: bool) -> Path | None:
     """A Python with matplotlib, if it can be had."""
     python = ENVIRONMENT / "bin" / "python"
     known = (
         python.exists()
         and subprocess.run([python, "-c", "import matplotlib"], stderr=subprocess.DEVNULL).returncode == 0
     )
-    return python if known or install_python(PLOT) else None
+    if known or (install and install_python(PLOT)):
+        return python
+    say("matplotlib is not installed: nothing is drawn")
+    return None
 
 
 def draw(python: Path, kind: str, record: str, target: Path) -> None:

@@ -1,11 +1,14 @@
 """`scripts/bench`, the comparison: its corpus is the same each time, and who is missing is named."""
 
 import json
+import mmap
 import os
 import random
+import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections import namedtuple
 from pathlib import Path, PurePosixPath
 from uuid import UUID
@@ -36,6 +39,7 @@ def test_no_space_for_the_corpus_is_said_before_it_starts(tmp_path, benchmark_pa
 
     full = namedtuple("usage", "total used free")(100 * MIB, 90 * MIB, 10 * MIB)
     monkeypatch.setattr(shutil, "disk_usage", lambda place: full)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
 
     with pytest.raises(SystemExit) as left:
         compare.main(["--corpus", str(tmp_path / "corpus"), "--no-install"])
@@ -43,7 +47,7 @@ def test_no_space_for_the_corpus_is_said_before_it_starts(tmp_path, benchmark_pa
     assert left.value.code == 2
     said = capsys.readouterr().err
     assert said.startswith(f"scripts/bench: {tmp_path} has 10 MiB free and ")
-    assert said.endswith("are needed: --corpus FOLDER names another place\n")
+    assert said.endswith("are needed: --corpus FOLDER or TMPDIR can name another place\n")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -165,9 +169,9 @@ def entries(folder, names):
     return made
 
 
-def content(image, path):
-    """What stands in an ext4 image."""
-    words = ["debugfs", "-R", f'cat "{path}"', image]
+def debugfs(image, request):
+    """What it says of an ext4 image."""
+    words = ["debugfs", "-R", request, image]
     search = f"{os.environ['PATH']}:/usr/sbin:/sbin"
     return subprocess.run(words, env={**os.environ, "PATH": search}, capture_output=True, text=True, check=True).stdout
 
@@ -176,7 +180,7 @@ NAMES = ["home/a/one", "home/a/two words", "home/b/c/three"]
 
 
 def test_the_same_files_make_the_same_ext4_image(tmp_path, benchmark_parts):
-    from benchmark.filesystem import make_ext4
+    from benchmark.filesystem import MADE_AT, make_ext4
 
     files, images = entries(tmp_path, NAMES), [tmp_path / name for name in ("one", "two", "turned")]
     for image, held in zip(images, (files, files, files[::-1]), strict=True):
@@ -186,7 +190,9 @@ def test_the_same_files_make_the_same_ext4_image(tmp_path, benchmark_parts):
     one, two, turned = (image.read_bytes() for image in images)
     assert one == two
     assert one != turned  # the order does
-    assert content(images[2], "/home/a/two words") == "home/a/two words" * 5000
+    assert debugfs(images[2], 'cat "/home/a/two words"') == "home/a/two words" * 5000
+    times = re.findall(r"time: (0x\w+)", debugfs(images[0], "stat /home/a/one"))
+    assert {int(at, 16) for at in times} == {MADE_AT}
 
 
 def test_an_ext4_image_changes_where_it_is_changed_alone(tmp_path, benchmark_parts):
@@ -202,8 +208,8 @@ def test_an_ext4_image_changes_where_it_is_changed_alone(tmp_path, benchmark_par
     after = image.read_bytes()
     changed = sum(before[at : at + 4096] != after[at : at + 4096] for at in range(0, len(before), 4096))
     assert 10 < changed < 60
-    assert content(image, "/home/a/d/four") == "home/a/d/four" * 5000
-    assert content(image, "/home/b/c/three") == ""
+    assert debugfs(image, "cat /home/a/d/four") == "home/a/d/four" * 5000
+    assert debugfs(image, "cat /home/b/c/three") == ""
 
 
 def test_what_debugfs_cannot_write_ends_the_benchmark(tmp_path, benchmark_parts, capsys):
@@ -222,6 +228,6 @@ def test_an_xfs_image_holds_the_files(tmp_path, benchmark_parts):
 
     image, files = tmp_path / "image", entries(tmp_path, NAMES)
     make_xfs(image, 320 * MIB, UUID(int=7), files)
-    held = image.read_bytes()
-    assert b"home/b/c/three" * 5000 in held
-    assert b"two words" not in held  # mkfs.xfs takes no spaces
+    with image.open("rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as held:
+        assert held.find(b"home/b/c/three" * 5000) >= 0
+        assert held.find(b"two words") < 0  # mkfs.xfs takes no spaces
