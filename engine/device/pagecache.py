@@ -25,6 +25,7 @@ class QuietReader:
     def __init__(self, file: int) -> None:
         self._file = file
         self._kernel_does_it = True
+        _advise(file, 0, 0, os.POSIX_FADV_RANDOM)  # what is read ahead, into holes and beyond a change, would stay
 
     def read_into(self, offset: int, target: memoryview) -> int:
         """How many bytes were read, as preadv(2) has it. Raises OSError."""
@@ -35,7 +36,6 @@ class QuietReader:
                 if error.errno != errno.EOPNOTSUPP:
                     raise
             self._kernel_does_it = False
-            _advise(self._file, 0, 0, os.POSIX_FADV_RANDOM)  # what is read ahead would look as if it had been there
         absent = list(_absent(self._file, offset, len(target)))
         count = os.preadv(self._file, [target], offset)
         for extent in absent:

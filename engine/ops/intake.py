@@ -28,19 +28,20 @@ from engine.repo.session import PACK_TARGET, Purpose, Session
 from engine.repo.volumemap import VolumeMap
 
 DEFAULT_LEVEL: Final = 1
+_WORKERS: Final = min(os.cpu_count() or 1, 6)
 
 
 @dataclass(frozen=True, slots=True)
 class Effort:
     """How much of the machine to take. `level` is zstd's; packs have up to `pack_size` bytes.
 
-    A worker takes 23 MiB of memory, an uploader 16 MiB, the rest 74 MiB: by default no more than 256 MiB. With 0 of them
-    the calling thread cuts, or sends, itself.
+    A worker takes 23 MiB of memory, an uploader 16 MiB, the rest 60 MiB, and 35 MiB more for S3: by default no more than
+    256 MiB. With 0 of them the calling thread cuts, or sends, itself.
     """
 
     level: int = DEFAULT_LEVEL
-    workers: int = min(os.cpu_count() or 1, 6)
-    uploaders: int = 2
+    workers: int = _WORKERS
+    uploaders: int = min(4, 8 - _WORKERS)
     pack_size: int = PACK_TARGET
     read_limit: RateLimit | None = None
 

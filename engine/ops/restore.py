@@ -37,7 +37,7 @@ class RestoreOptions:
     With 0 of them the calling thread does it all.
     """
 
-    workers: int = min(2 * (os.cpu_count() or 1), 16)
+    workers: int = min(4 * (os.cpu_count() or 1), 16)
     around_damage: bool = False
 
 

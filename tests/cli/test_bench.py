@@ -35,7 +35,8 @@ def test_every_phase_is_measured_and_nothing_is_left(tmp_path):
     ran = bench(tmp_path, image, "--json")
 
     assert ran.returncode == 0, ran.stderr
-    phases = json.loads(ran.stdout)["phases"]
+    report = json.loads(ran.stdout)
+    phases = report["phases"]
     assert {
         "first push",
         "second push",
@@ -48,4 +49,5 @@ def test_every_phase_is_measured_and_nothing_is_left(tmp_path):
     assert 6 * MIB < phases["first push"]["written"] < 6 * MIB + 512 * KIB
     assert 14 * MIB < phases["restore"]["written"] < 15 * MIB + 512 * KIB
     assert all(phase["wall"] > 0 and phase["cpu"] > 0 and phase["peak"] > 8 * MIB for phase in phases.values())
+    assert set(report["page_cache_changes"]) == {"a push", "a restore"}
     assert list(tmp_path.iterdir()) == [image]
