@@ -25,8 +25,8 @@ for name, row in given["commands"].items():
     time.plot(given["chunks"], row["cpu"], marker="o", label=name)
     memory.plot(given["chunks"], [peak / (1 << 20) for peak in row["peak"]], marker="o", label=name)
 for axes, what in ((time, "seconds of the processor, whole command"), (memory, "MiB of memory, at most")):
-    axes.set(xscale="log", xlabel="chunks in the repository", ylabel=what, ylim=(0, None))
-    axes.grid(alpha=0.3)
+    axes.set(xscale="log", yscale="log", xlabel="chunks in the repository", ylabel=what)
+    axes.grid(alpha=0.3, which="both")
     axes.legend()
 figure.savefig(sys.argv[1], format="png", dpi=110)
 """
