@@ -146,9 +146,10 @@ class Marks:
     def save(self, cache: Store, repository_id: str) -> None:
         """Keep the marks of that repository in a cache."""
         alive = self._counts > 0
+        all_alive = bool(alive.all())  # then the columns are kept as they are, without a copy of each
 
         def keep(name: str, column: Words | Counts) -> str:
-            body = _bytes_of(column[alive])
+            body = _bytes_of(column if all_alive else column[alive])
             cache.put(f"{_FOLDER}/{name}", body)
             return blake3(body).hexdigest()
 

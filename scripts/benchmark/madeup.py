@@ -71,6 +71,15 @@ def opened(folder: Path) -> Any:
     return _opened[folder]
 
 
+def reopened(folder: Path) -> Any:
+    """The same, with nothing read of it yet; without the key's time."""
+    from engine.repo.repository import Repository
+
+    known = opened(folder)
+    caches = folder / "state" / "cache" / known.id
+    return Repository(known.store, known.descriptor, known.keyring, known.clock, known.entropy, cache=caches)
+
+
 def make_chunks(folder: Path, chunks: int) -> None:
     """A repository of so many chunks, all of them of one version, `bucket/volume`."""
     create_repository(folder)

@@ -75,8 +75,8 @@ def growth(record: dict[str, Any]) -> Any:
         time.plot(chunks, [cost["cpu"] for cost in costs], marker="o", label=name)
         memory.plot(chunks, [cost["peak"] / MIB for cost in costs], marker="o", label=name)
     for axes, what in ((time, "seconds of the processor, whole command"), (memory, "MiB of memory, at most")):
-        axes.set(xscale="log", xlabel="chunks in the repository", ylabel=what, ylim=(0, None))
-        axes.grid(alpha=0.3)
+        axes.set(xscale="log", yscale="log", xlabel="chunks in the repository", ylabel=what)
+        axes.grid(alpha=0.3, which="both")
         axes.legend()
     return figure
 

@@ -24,6 +24,7 @@ from benchmark.madeup import (
     make_chunks,
     make_versions,
     opened,
+    reopened,
 )
 from benchmark.measure import (
     MIB,
@@ -162,11 +163,19 @@ def run_phase(options: argparse.Namespace) -> dict[str, Any]:
         entries, took = timed(lambda: sum(facts.entries for facts in repository.index_facts()))
         return {**took, "entries": entries}
     (index, _), took = timed(repository.load_index)
+    if options.phase == "warm":
+        took = min(took, *(load_again(options.folder) for _ in range(2)), key=lambda one: one["seconds"])
     report: dict[str, Any] = {**took, "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}
     if options.phase == "warm":
         report["listing"] = timed(lambda: sum(1 for _ in repository.store.list("pack/")))[1]
         report |= look_ups(index, (options.folder / "sample").read_bytes())
     return report
+
+
+def load_again(folder: Path) -> dict[str, float]:
+    """What loading the index takes in a repository that is opened anew: of a few, the fastest was disturbed least."""
+    again = reopened(folder)
+    return timed(again.load_index)[1]
 
 
 def look_ups(index: Any, sample: bytes) -> dict[str, float]:

@@ -23,7 +23,7 @@ A_LISTING_IN_A_DIRECTORY = BORDER | {
     *(f"engine.device.{name}" for name in ("blockio", "pagecache", "native", "filecopy", "fiemap")),
 }
 # Beyond what `import typer` brings. With a configuration file, yaml comes on top.
-FOREIGN = {"typer", "json", "_json", "ctypes", "_ctypes", "struct", "_struct"}
+FOREIGN = {"typer", "json", "_json", "ctypes", "_ctypes", "mmap", "struct", "_struct"}
 
 
 def modules_after(script: str, *words: str, world: dict[str, str]) -> set[str]:
