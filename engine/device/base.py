@@ -98,7 +98,7 @@ class Snapshot:
     group: str  # equal for snapshots taken in one consistent call; unique to each such call
     size: int
     path: str
-    created: datetime
+    created: datetime  # equal for snapshots taken in one call
     frozen: bool  # a mounted filesystem was frozen while it was taken
     foreign: bool
 

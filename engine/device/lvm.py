@@ -269,30 +269,33 @@ class LvmPool:
     def _take(self, seen: PoolView, wanted: Sequence[tuple[VolumeRow, str]]) -> PoolView:
         """Take the snapshots, and clear away what was made of them when that fails. Gives the pool with them in it."""
         group = self._node.entropy(_GROUP_ID_BYTES).hex()
+        shared = [tag(Tag.GROUP, group), tag(Tag.CREATED, str(int(self._node.clock.now().timestamp())))]
         if not wanted:
             return seen
         if len(wanted) == 1:
-            return self._take_one(seen, *wanted[0], group)
+            return self._take_one(seen, *wanted[0], shared)
         try:
-            return self._take_together(seen, wanted, group)
+            return self._take_together(seen, wanted, group, shared)
         except BaseException:
             seen = self._look()
             if seen.preparing:
                 lvmgroup.clear_leftovers(seen)
             raise
 
-    def _take_one(self, seen: PoolView, volume: VolumeRow, name: str, group: str) -> PoolView:
-        tags = self._snapshot_tags(volume, name, group)
+    def _take_one(self, seen: PoolView, volume: VolumeRow, name: str, shared: Sequence[str]) -> PoolView:
+        tags = _snapshot_tags(volume, name, shared)
         if volume.row.open:
             write_back([volume.row.path])
         chosen = self._create_snapshot(seen, volume, name, tags)
         row = row_by_kernel(volume.row, chosen, tags)
         return self._look() if row is None else self._lookout.saw(with_snapshots(seen, [row]))
 
-    def _take_together(self, seen: PoolView, wanted: Sequence[tuple[VolumeRow, str]], group: str) -> PoolView:
+    def _take_together(
+        self, seen: PoolView, wanted: Sequence[tuple[VolumeRow, str]], group: str, shared: Sequence[str]
+    ) -> PoolView:
         lvmgroup.announce(seen, group)
         names = [
-            self._create_snapshot(seen, volume, name, self._snapshot_tags(volume, name, group), "--activate", "n")
+            self._create_snapshot(seen, volume, name, _snapshot_tags(volume, name, shared), "--activate", "n")
             for volume, name in wanted
         ]
         rows = {row.name: row for row in self._look().leftovers}
@@ -314,12 +317,6 @@ class LvmPool:
             volume.row.full_name,
         )
         return chosen
-
-    def _snapshot_tags(self, volume: VolumeRow, name: str, group: str) -> list[str]:
-        item = volume.item
-        tags = [tag(Tag.SNAPSHOT, name), tag(Tag.OF, item.name), tag(Tag.OF_UUID, item.uuid), tag(Tag.GROUP, group)]
-        tags.append(tag(Tag.CREATED, str(int(self._node.clock.now().timestamp()))))
-        return [*tags, tag(Tag.FROZEN)] if is_mounted(volume.row) else tags
 
     def _free_name(self, seen: PoolView, wanted: str) -> str:
         return choose_name(wanted, seen.taken, name_room(self._group))
@@ -367,6 +364,13 @@ def _with_use(volume: VolumeRow, devices: Control) -> Volume:
     except NotFound:
         return volume.item  # deactivated since the listing
     return replace(volume.item, used=parse_thin_status(status[0].text) if status else None)
+
+
+def _snapshot_tags(volume: VolumeRow, name: str, shared: Sequence[str]) -> list[str]:
+    """What a snapshot carries; `shared` is the same for all of its group."""
+    item = volume.item
+    tags = [tag(Tag.SNAPSHOT, name), tag(Tag.OF, item.name), tag(Tag.OF_UUID, item.uuid), *shared]
+    return [*tags, tag(Tag.FROZEN)] if is_mounted(volume.row) else tags
 
 
 def _rounded(size: int, row: LogicalVolume) -> int:

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Final
 
 from engine.clock import Clock
@@ -206,10 +207,10 @@ class SimPool:
             check_fit_for_snapshot(_shown(origin))
             _refuse_writer(origin)
         self._refuse_when_nearly_full()
-        group = self._new_uuid()
+        group, created = self._new_uuid(), self._clock.now()
         copies = self._copies(names)
         return [
-            Made(self._add_snapshot(volume, name, copy, group), Outcome.CREATED)
+            Made(self._add_snapshot(volume, name, copy, group, created), Outcome.CREATED)
             for (volume, name), copy in zip(names.items(), copies, strict=True)
         ]
 
@@ -289,7 +290,7 @@ class SimPool:
     def add_foreign_snapshot(self, volume: str, name: str) -> None:
         """Add a snapshot that someone else took."""
         copies = self._copies([volume])
-        self._add_snapshot(volume, name, copies[0], self._new_uuid(), foreign=True)
+        self._add_snapshot(volume, name, copies[0], self._new_uuid(), self._clock.now(), foreign=True)
 
     def break_reads(self, volume: str, offset: int, *, snapshot: str | None = None) -> None:
         """Let reads that cover the byte at `offset` fail with EIO."""
@@ -360,7 +361,9 @@ class SimPool:
         self._volumes[name] = _Volume(record, content)
         return self._volumes[name]
 
-    def _add_snapshot(self, volume: str, name: str, blocks: BlockMap, group: str, *, foreign: bool = False) -> Snapshot:
+    def _add_snapshot(
+        self, volume: str, name: str, blocks: BlockMap, group: str, created: datetime, *, foreign: bool = False
+    ) -> Snapshot:
         origin = self._volumes[volume]
         content = Content(f"{origin.content.path}@{name}", origin.content.size, blocks, origin.content.filesystem)
         record = Snapshot(
@@ -372,7 +375,7 @@ class SimPool:
             group=group,
             size=content.size,
             path=content.path,
-            created=self._clock.now(),
+            created=created,
             frozen=origin.mounted,
             foreign=foreign,
         )
