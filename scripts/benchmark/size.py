@@ -61,7 +61,7 @@ def main(words: Sequence[str]) -> int:
     if options.phase is not None:
         print(json.dumps(run_phase(options)))
         return 0
-    python = plotting_python() if options.plot else None
+    python = plotting_python(install=True) if options.plot else None
     with workspace() as folder:
         rows = [measure_index(folder / f"{chunks}", chunks) for chunks in sorted(options.chunks or SIZES)]
         versions = measure_versions(folder / "versions", options.versions, options.objects)
