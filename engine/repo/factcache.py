@@ -5,7 +5,7 @@ from typing import Final
 
 from engine.repo.cache import CacheFolder, Fill, Layers, Part
 from engine.repo.segment import PackFacts
-from engine.repo.stated import Stated, statement_of
+from engine.repo.stated import Stated, Statement, statement_of
 from engine.repo.table import Table, fold_tables, open_table, write_table
 
 _BATCH: Final = 1 << 20  # entries sorted at once: some 100 MiB
@@ -37,27 +37,25 @@ class FactCache:
 
         Segments that are gone by then state nothing. Memory: as many facts as `read` gives at a time.
         """
-        fresh, damaged, wrong = set[str](), set[str](), set[str]()
+        fresh, damaged = set[str](), set[str]()
 
         def noting(names: Sequence[str]) -> Iterator[tuple[str, Sequence[PackFacts] | None]]:
             for name, facts in read(names):
-                if facts is None:
-                    damaged.add(name)
-                else:
-                    fresh.add(name)
+                (damaged if facts is None else fresh).add(name)
                 yield name, facts
 
         kept = Stated(self._parts(segments, noting)).segments
-        for name, facts in read([name for name in segments if name in kept and name not in fresh]):
-            if facts is not None:
-                fresh.add(name)
-            else:
-                damaged.add(name)
-            if facts is None or [statement_of(one) for one in facts] != kept[name]:
-                wrong.add(name)
-        if wrong:
-            self._layers.forget(wrong)
-        return Stated(self._parts([name for name in segments if name in fresh], read), damaged)
+        wrong: dict[str, Sequence[Statement]] = {}
+        for name, facts in noting([name for name in segments if name in kept and name not in fresh]):
+            statements = [statement_of(one) for one in facts or ()]
+            if facts is None or statements != kept[name]:
+                wrong[name] = statements
+        self._layers.forget(wrong)
+        stated = Stated(self._parts([name for name in segments if name in fresh], read), damaged)
+        if any(stated.segments[name] != said for name, said in wrong.items() if name in stated.segments):
+            # Whoever writes in the folder now keeps us from removing what is wrong there: do without it.
+            return FactCache(CacheFolder(None), self._repository).verified(segments, read)
+        return stated
 
     def _parts(self, segments: Sequence[str], read: Read) -> list[Part[Table]]:
         """Each segment in one part alone."""

@@ -258,10 +258,12 @@ class DirectoryStore:
     def _entries(self, folder: str) -> tuple[_Blobs, _Names]:
         """The files in the folder, by name, and the folders in it."""
         blobs, folders = _Blobs(), _Names()
-        names = self._names(folder)
+        names, room = self._names(folder), KEY_LIMIT - len(folder)
         with self._folder(folder) as opened:
             # Looked at from here, and not from the root, and none in a frame of its own: there may be many thousands.
             for name in names:
+                if len(name) > room:
+                    continue
                 try:
                     status = os.stat(name, dir_fd=opened)
                 except FileNotFoundError:
@@ -288,9 +290,7 @@ class DirectoryStore:
                 break
             before = after
         names.sort()
-        if are_keys(names) and len(folder) + max(map(len, names), default=0) <= KEY_LIMIT:
-            return names
-        return [name for name in names if is_key(folder + name)]
+        return names if are_keys(names) else [name for name in names if is_key(folder + name)]
 
     def _scan(self, folder: str) -> tuple[_Names, int]:
         """The names in the folder; and when the folder had last changed before it was read."""

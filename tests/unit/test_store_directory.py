@@ -328,6 +328,14 @@ def test_a_listing_goes_on_when_a_blob_is_deleted_meanwhile(store, path, monkeyp
     assert [blob.key for blob in store.list("")] == ["pack/0", "pack/2"]
 
 
+def test_files_whose_names_are_no_keys_are_not_listed(store, path):
+    store.put(f"pack/{'a' * 195}", b"")
+    for name in ("b" * 196, ".hidden", "with space", "with\nnewline", "ümlaut"):
+        (path / "pack" / name).write_bytes(b"")
+        assert keys(store) == [f"pack/{'a' * 195}"]
+        (path / "pack" / name).unlink()
+
+
 def test_folders_sort_among_blobs_as_their_names_with_a_slash(store):
     keys_in_order = ["a-b", "a.b", "a/b", "a/c/d", "a0", "ab"]
     for key in reversed(keys_in_order):
