@@ -23,7 +23,7 @@ from kalec.errors import Damaged, Failed, NotFound, Refused
 from kalec.findings import Findings, parse_severities
 from kalec.metadata import Metadata, read_metadata
 from kalec.model import Loaded, Metric, Parameter, ParameterType, Pipeline, Place, Severity, Step
-from kalec.outline import Outline, Parsed, StepOutline, outline
+from kalec.outline import Outline, Parsed, StepOutline, has_future_annotations, outline
 from kalec.source.cells import Source
 from kalec.source.module import has_pipeline, parse_module
 from kalec.source.notebook import parse_notebook
@@ -256,7 +256,7 @@ def _drafts(
         check_shared(shared, given, makers, findings)
         defaults = {**given, **_shared_versions(shared, ranks)}
         for name, step in part.outline.steps.items():
-            code = Code(step.cells, names, part.outline.postponed)
+            code = Code(step.cells, names, part.outline.postponed or has_future_annotations(step.cells))
             drafts[name] = Draft(name, code, shared, tuple(step.previous), ranks, step.place, defaults)
     return [drafts[name] for name in steps]
 
@@ -302,6 +302,7 @@ def _shared_versions(shared: SharedCode, ranks: Mapping[tuple[str, int], int]) -
             definitions=frozenset(facts.closure(name)),
             sources=tuple(definitions) if all_defined else (),
             modules=facts.modules(name, {}),
+            called_with=facts.called_with(name),
         )
     return made
 

@@ -109,8 +109,13 @@ def _add(result: Outline, target: tuple[Role, str], parsed: Parsed, requirements
     }
     cells[role].append(parsed)
     result.requirements += requirements
-    if any(isinstance(s, ast.ImportFrom) and s.module == "__future__" for s in parsed[1]):
-        result.postponed = True
+    result.postponed = result.postponed or has_future_annotations([parsed])
+
+
+def has_future_annotations(cells: Iterable[Parsed]) -> bool:
+    """Whether annotations in these cells are not evaluated."""
+    statements = [one for _, several in cells for one in several if isinstance(one, ast.ImportFrom)]
+    return any(one.module == "__future__" and one.names[0].name == "annotations" for one in statements)
 
 
 def _begin_step(result: Outline, tags: CellTags, place: Place, findings: Findings) -> None:

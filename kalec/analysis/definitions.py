@@ -24,6 +24,7 @@ _DEFINING_CALLS: Final = words(
     functools.singledispatch numba.jit numba.njit jax.jit jax.grad jax.vmap numpy.vectorize pydantic.create_model
     """
 )
+_FUTURE: Final = "annotations"  # what `from __future__ import annotations` binds
 _DEFINING_NODES: Final = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)
 
 
@@ -49,11 +50,14 @@ class Definition:
         return isinstance(self.node, ast.Import | ast.ImportFrom)
 
 
-def define(statement: ast.stmt, cell: Cell, names: Names) -> Definition | None:
-    """The definition that a top-level statement is, or None."""
+def define(statement: ast.stmt, cell: Cell, names: Names, *, postponed: bool = False) -> Definition | None:
+    """The definition that a top-level statement is, or None. `postponed`: annotations are not evaluated."""
     if not _is_definition(statement, names):
         return None
-    found = occurrences(statement)
+    found = occurrences(statement, postponed=postponed)
+    if postponed and _FUTURE in names.once and not isinstance(statement, ast.Import | ast.ImportFrom):
+        # Wherever it is executed again, the import that postpones its annotations comes with it.
+        found.append(Occurrence(_FUTURE, Action.LOAD, statement))
     changes, _ = body_changes(statement, names)
     return Definition(
         cell,

@@ -34,6 +34,7 @@ class Change:
     node: ast.AST
     holds: frozenset[str] = frozenset()  # what they may hold since
     deep: bool = False  # what they hold may have been changed too
+    value: ast.AST | None = None  # the expression whose value they are given
 
 
 @dataclass(slots=True)
@@ -140,12 +141,20 @@ class _Effects(ast.NodeVisitor):
         self.names = names
         self.effects = Effects()
 
-    def change(self, node: ast.AST, *parts: ast.AST | None, sure: bool, holds: frozenset[str] = frozenset()) -> None:
+    def change(
+        self,
+        node: ast.AST,
+        *parts: ast.AST | None,
+        sure: bool,
+        holds: frozenset[str] = frozenset(),
+        value: ast.AST | None = None,
+    ) -> None:
         reached = frozenset().union(*(roots(part, self.names) for part in parts))
         if reached:
             held = holds if sure else holds | reached
             through = any(isinstance(part, ast.Attribute | ast.Subscript | ast.Call) for part in parts)
-            self.effects.changes.append(Change(reached, sure, node, held, deep=not sure or through))
+            given = value or (node if isinstance(node, ast.Call) else None)
+            self.effects.changes.append(Change(reached, sure, node, held, not sure or through, given))
 
     def target(self, node: ast.expr, value: ast.AST | None, shared: frozenset[str]) -> None:
         """`node` is given a value: a name is bound, anything else changes what it is a part of."""
@@ -161,7 +170,7 @@ class _Effects(ast.NodeVisitor):
             case ast.Starred(value=inner):
                 self.target(inner, _Unknown(), shared)
             case ast.Attribute(value=whole) | ast.Subscript(value=whole):
-                self.change(node, whole, sure=True, holds=shared)
+                self.change(node, whole, sure=True, holds=shared, value=value)
                 self.visit(node)
 
     def visit_Assign(self, node: ast.Assign) -> None:

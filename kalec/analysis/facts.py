@@ -32,6 +32,10 @@ class Known(Protocol):
     def modules(self) -> frozenset[str]:
         """The modules that its value may be of."""
 
+    @property
+    def called_with(self) -> frozenset[str]:
+        """The names that lambdas in its value use when they are called."""
+
 
 @dataclass(frozen=True, slots=True)
 class Use:
@@ -66,6 +70,7 @@ class Facts:
     uncertain_uses: list[tuple[Cell, Occurrence]] = field(default_factory=list)
     dynamic: list[tuple[Cell, ast.AST]] = field(default_factory=list)
     unreachable: list[tuple[Cell, ast.stmt]] = field(default_factory=list)
+    lambdas: dict[str, dict[str, Occurrence]] = field(default_factory=dict)  # name -> what lambdas in its value use
     modules_of: dict[str, set[str]] = field(default_factory=dict)  # import names that values are made with
     closures: dict[str, tuple[tuple[Definition, ...], frozenset[str]]] = field(default_factory=dict)
     entry: Mapping[str, Known] = field(default_factory=dict)
@@ -85,6 +90,14 @@ class Facts:
                 found |= entry[other].modules
         return frozenset(found)
 
+    def called_with(self, name: str) -> frozenset[str]:
+        """The names that lambdas in the value of a name, or in what it holds, use when they are called."""
+        found: set[str] = set()
+        for other in self.reach(name)[1]:
+            found |= self.lambdas.get(other, {}).keys()
+            found |= self.entry[other].called_with if other in self.entry else frozenset()
+        return frozenset(found)
+
     def reach(self, name: str) -> tuple[tuple[Definition, ...], frozenset[str]]:
         """The definitions behind a name, and the names through which they were found."""
         if name not in self.closures:
@@ -96,8 +109,9 @@ class Facts:
                 if current in seen:
                     continue
                 seen.add(current)
-                waiting += self.holds.get(current, ())
                 known = self.entry.get(current)
+                waiting += [*self.holds.get(current, ()), *self.lambdas.get(current, ())]
+                waiting += known.called_with if known else ()
                 for definition in [*self.definitions.get(current, ()), *(known.definitions if known else ())]:
                     if definition not in found:
                         found[definition] = None
@@ -160,5 +174,5 @@ class Code:
         """The definition that a top-level statement is; the same object each time."""
         key = id(statement)
         if key not in self._parts:
-            self._parts[key] = define(statement, cell, self.names)
+            self._parts[key] = define(statement, cell, self.names, postponed=self.postponed)
         return self._parts[key]

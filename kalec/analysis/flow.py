@@ -7,12 +7,16 @@ it here (numbered), or from nowhere (DELETED). Branches join, loops run until no
 import ast
 import re
 from collections.abc import Iterable, Mapping
+from typing import Final
 
 from kalec.analysis.definitions import Definition
 from kalec.analysis.effects import is_immutable, roots
 from kalec.analysis.facts import DELETED, DYNAMIC, ENTRY, FROM_ENTRY, NO_ITERATION, Code, Facts, Known, State, Use
 from kalec.analysis.scopes import Action, Occurrence, occurrences, walk
 from kalec.model import Cell
+
+# Stands for the lambdas in a value: they travel with it as code, and what they use is taken in beside it.
+_LAMBDA: Final = Definition(Cell("", 0, "", ""), ast.Pass(), frozenset(), (), ())
 
 
 def analyse(code: Code, entry: Mapping[str, Known], afterwards: Iterable[tuple[Cell, list[ast.stmt]]] = ()) -> Facts:
@@ -53,6 +57,7 @@ class _Walk:
                     facts.definitions.setdefault(name, []).append(found)  # type: ignore[arg-type]  # names come from it
         for name, shared, value in facts.effects.bindings:
             facts.holds.setdefault(name, set()).update(shared, self._deep_copied(value))
+            self._note_lambdas([name], value)
             if value is not None and not is_immutable(value, self.names):
                 made_with = {n.id for n in walk(value) if isinstance(n, ast.Name)}
                 facts.modules_of.setdefault(name, set()).update(made_with & self.names.imports.keys())
@@ -63,6 +68,14 @@ class _Walk:
                 facts.own_changes[root] = facts.own_changes.get(root, False) or change.sure
             if change.deep:
                 facts.deep_changes |= change.roots
+            self._note_lambdas(change.roots, change.value)
+
+    def _note_lambdas(self, holders: Iterable[str], value: ast.AST | None) -> None:
+        """What lambdas in a value use is used by whoever calls them, in this step or in a later one."""
+        if value is not None and any(isinstance(node, ast.Lambda) for node in walk(value)):
+            used = {part.name: part for part in occurrences(value) if part.deferred and part.action is Action.LOAD}
+            for holder in holders:
+                self.facts.lambdas.setdefault(holder, {}).update(used)
 
     def _deep_copied(self, value: ast.AST | None) -> frozenset[str]:
         """A deep copy shares nothing with its original, and is of the same classes."""
@@ -91,6 +104,8 @@ class _Walk:
             self.facts.deleted_uses.append((self.cell, occurrence, origins == {DELETED}))
         if called is None:
             self.mention(name, id(occurrence.node) in self.called and not occurrence.deferred)
+            for other in sorted(self.facts.called_with(name)):
+                self.load(Occurrence(other, Action.LOAD, occurrence.node, deferred=True), called=_LAMBDA)
 
     def mention(self, name: str, is_call: bool) -> None:
         """Whoever has a name may call what is behind it: do what its functions may do."""

@@ -295,6 +295,7 @@ def _value(
         passes_through=passes_through,
         definitions=frozenset() if immutable else frozenset(journey.facts.closure(name)),
         modules=frozenset() if immutable else journey.facts.modules(name, journey.entry),
+        called_with=frozenset() if immutable else journey.facts.called_with(name),
     )
 
 

@@ -7,7 +7,7 @@ from typing import Final
 
 from kalec.analysis.checks import place_of
 from kalec.analysis.definitions import Definition
-from kalec.analysis.facts import Code
+from kalec.analysis.facts import Code, Facts
 from kalec.analysis.names import Names
 from kalec.analysis.scopes import Action, occurrences, walk
 from kalec.analysis.travel import Travel
@@ -194,8 +194,9 @@ def _check_definition_state(travel: Travel, step: str, findings: Findings) -> No
         if change.sure:
             found |= dict.fromkeys(change.roots & defined, change.node)
     for name, node in sorted(found.items()):
+        own = {definition for definition in facts.closure(name) if name in definition.names}
         later = [other for other in travel.journeys if step in travel.ancestors[other]]
-        reader = next((other for other in later if name in travel.journeys[other].facts.loaded), "")
+        reader = next((other for other in later if _defines_again(travel.journeys[other].facts, name, own)), "")
         if reader:
             cell = next(
                 (c for c, own in journey.draft.code.cells if any(node is n for s in own for n in walk(s))), None
@@ -203,6 +204,11 @@ def _check_definition_state(travel: Travel, step: str, findings: Findings) -> No
             place = place_of(cell, node) if cell and node else journey.draft.place
             message = f"what is written into {name!r} here stays in this step; step {reader!r} defines {name!r} anew"
             findings.add("KLC115", place, message, hint="keep it in a variable")
+
+
+def _defines_again(facts: Facts, name: str, definitions: set[Definition]) -> bool:
+    """Whether a step has a definition by its name, or because a value that it takes in is of it."""
+    return name in facts.loaded or any(not definitions.isdisjoint(facts.closure(other)) for other in facts.loaded)
 
 
 def _check_kept_state(travel: Travel, findings: Findings) -> None:

@@ -33,6 +33,7 @@ class Version:
     definitions: frozenset[Definition] = frozenset()  # that its value is, holds or uses
     sources: tuple[Definition, ...] = ()  # of a DEFINITION: the statements that make it
     modules: frozenset[str] = frozenset()  # that its value may be of
+    called_with: frozenset[str] = frozenset()  # names that lambdas in its value use when they are called
     same_as: "Version | None" = field(default=None, repr=False)
     holders: "list[Version]" = field(default_factory=list, repr=False)  # a change of this one is a change of them
 

@@ -16,8 +16,10 @@ from kalec.runtime import describe
 from kalec.runtime.step import run_step
 
 UNBOUND = object()
-SHOW = """import json, pathlib
-pathlib.Path({path!r}).write_text(json.dumps({{k: repr(v) for k, v in globals().items() if k.startswith('seen')}}))"""
+SHOW = (  # binds no name of its own
+    "__import__('pathlib').Path({path!r}).write_text("
+    "__import__('json').dumps({{k: repr(v) for k, v in globals().items() if k.startswith('seen')}}))"
+)
 
 
 def notebook(*cells, metadata=None, **extra):

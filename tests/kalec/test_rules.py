@@ -86,6 +86,12 @@ BROKEN = {
         2,
         1,
     ),
+    "KLC115      ": (
+        [("step:a", "class C:\n    n = []\nC.n.append(1)\nx = C()"), ("step:b prev:a", "print(x.n)")],
+        {},
+        1,
+        3,
+    ),
     "KLC115  ": (
         [
             ("functions", "class C:\n    n = 0\ndef up():\n    C.n += 1"),

@@ -30,6 +30,30 @@ PROGRAMS = {
         ("step:b prev:a", "n = 10"),
         ("step:c prev:b", "seen = f(1)"),
     ],
+    "lambdas in what else travels": [
+        ("step:a", "n = 2\nfs = {}\nfor i in range(2):\n    fs[i] = lambda x: x + n + i"),
+        ("step:b prev:a", "fs['k'] = lambda x: x + n"),
+        ("step:c prev:b", "seen = [f(1) for f in fs.values()]"),
+    ],
+    "a lambda that is given to what keeps it": [
+        (
+            "step:a",
+            "class Keeper:\n    def __init__(self, f):\n        self.f = f\nk = 2\ndef double(x):\n    return 2 * x\n"
+            "m = Keeper(lambda x: double(x) + k)",
+        ),
+        ("step:b prev:a", "k = 3"),
+        ("step:c prev:b", "held = [m]"),
+        ("step:d prev:c", "seen = held[0].f(3)"),
+    ],
+    "a lambda that is appended": [
+        ("step:a", "k = 2\nl = []"),
+        ("step:b prev:a", "l.append(lambda x: x * k)"),
+        ("step:c prev:b", "seen = l[0](3)"),
+    ],
+    "a function whose annotations are never evaluated": [
+        ("step:a", "from __future__ import annotations\ndef f(x: Nowhere) -> Nobody:\n    return x"),
+        ("step:b prev:a", "seen = f(2)"),
+    ],
     "a closure that counts": [
         (
             "step:a",

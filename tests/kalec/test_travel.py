@@ -190,6 +190,16 @@ CHAINS = {
         "c = [grow(b) for b in a]",
         "seen = (a, b, c, a[0] is c[0])",
     ],
+    "annotations that are never evaluated": [
+        "from __future__ import annotations\nx = 1",
+        "seen_b = x",
+        "seen_c = x",
+    ],
+    "a function whose annotations are never evaluated": [
+        "from __future__ import annotations\ndef f(x: Nowhere) -> Nobody:\n    return x",
+        "y = f(1)",
+        "seen = (y, f(2))",
+    ],
     "keyword arguments": ["def f(*, key):\n    return key\nvalue = 3", "seen = f(key=value)"],
     "exec of a text": ["x = 1", "exec('y = x + 1')\nz = y", "seen = z"],
 }
