@@ -72,52 +72,62 @@ class Facts:
     unreachable: list[tuple[Cell, ast.stmt]] = field(default_factory=list)
     lambdas: dict[str, dict[str, Occurrence]] = field(default_factory=dict)  # name -> what lambdas in its value use
     modules_of: dict[str, set[str]] = field(default_factory=dict)  # import names that values are made with
-    closures: dict[str, tuple[tuple[Definition, ...], frozenset[str]]] = field(default_factory=dict)
+    reached: dict[str, "Reach"] = field(default_factory=dict)
     entry: Mapping[str, Known] = field(default_factory=dict)
     names: Names = field(default_factory=Names)
 
     def closure(self, name: str) -> tuple[Definition, ...]:
         """All definitions that the value of a name may be, hold, or use when it is called."""
-        return self.reach(name)[0]
+        return self.reach(name).definitions
+
+    def called_with(self, name: str) -> frozenset[str]:
+        """The names that lambdas in the value of a name, or in what it holds, use when they are called."""
+        return self.reach(name).called_with
 
     def modules(self, name: str, entry: Mapping[str, Known]) -> frozenset[str]:
         """The modules that the value of a name may be of."""
-        definitions, through = self.reach(name)
-        found = {module for definition in definitions for module in definition.modules}
-        for other in through:
+        reached = self.reach(name)
+        found = {module for definition in reached.definitions for module in definition.modules}
+        for other in reached.through:
             found |= {self.names.module(used) for used in self.modules_of.get(other, ())}
             if other in entry and other not in self.names.immutable:
                 found |= entry[other].modules
         return frozenset(found)
 
-    def called_with(self, name: str) -> frozenset[str]:
-        """The names that lambdas in the value of a name, or in what it holds, use when they are called."""
-        found: set[str] = set()
-        for other in self.reach(name)[1]:
-            found |= self.lambdas.get(other, {}).keys()
-            found |= self.entry[other].called_with if other in self.entry else frozenset()
-        return frozenset(found)
+    def reach(self, name: str) -> "Reach":
+        """What stands behind a name; worked out once for each."""
+        if name not in self.reached:
+            self.reached[name] = self._reach(name)
+        return self.reached[name]
 
-    def reach(self, name: str) -> tuple[tuple[Definition, ...], frozenset[str]]:
-        """The definitions behind a name, and the names through which they were found."""
-        if name not in self.closures:
-            found: dict[Definition, None] = {}
-            seen: set[str] = set()
-            waiting = [name]
-            while waiting:
-                current = waiting.pop()
-                if current in seen:
-                    continue
-                seen.add(current)
-                known = self.entry.get(current)
-                waiting += [*self.holds.get(current, ()), *self.lambdas.get(current, ())]
-                waiting += known.called_with if known else ()
-                for definition in [*self.definitions.get(current, ()), *(known.definitions if known else ())]:
-                    if definition not in found:
-                        found[definition] = None
-                        waiting += [part.name for part in (*definition.needs_now, *definition.needs_later)]
-            self.closures[name] = (tuple(found), frozenset(seen))
-        return self.closures[name]
+    def _reach(self, name: str) -> "Reach":
+        found: dict[Definition, None] = {}
+        seen: set[str] = set()
+        used: set[str] = set()
+        waiting = [name]
+        while waiting:
+            current = waiting.pop()
+            if current in seen:
+                continue
+            seen.add(current)
+            known = self.entry.get(current)
+            here = {*self.lambdas.get(current, ()), *(known.called_with if known else ())}
+            used |= here
+            waiting += [*self.holds.get(current, ()), *here]
+            for definition in [*self.definitions.get(current, ()), *(known.definitions if known else ())]:
+                if definition not in found:
+                    found[definition] = None
+                    waiting += [part.name for part in (*definition.needs_now, *definition.needs_later)]
+        return Reach(tuple(found), frozenset(seen), frozenset(used))
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """What stands behind a name."""
+
+    definitions: tuple[Definition, ...]
+    through: frozenset[str]  # the names through which they were found
+    called_with: frozenset[str]  # the names that lambdas on the way use
 
 
 @dataclass(frozen=True, slots=True)
