@@ -24,9 +24,12 @@ figure, (time, memory) = pyplot.subplots(1, 2, figsize=(11, 4.2), layout="constr
 for name, row in given["commands"].items():
     time.plot(given["chunks"], row["cpu"], marker="o", label=name)
     memory.plot(given["chunks"], [peak / (1 << 20) for peak in row["peak"]], marker="o", label=name)
-for axes, what in ((time, "seconds of the processor, whole command"), (memory, "MiB of memory, at most")):
-    axes.set(xscale="log", yscale="log", xlabel="chunks in the repository", ylabel=what)
-    axes.grid(alpha=0.3, which="both")
+time.plot(given["chunks"], [chunks / 1e6 for chunks in given["chunks"]], "--", color="gray", label="1 µs a chunk")
+time.set(yscale="log", ylim=(0.1, None), ylabel="seconds of the processor, whole command")
+memory.set(ylim=(0, None), ylabel="MiB of memory, at most")
+for axes in (time, memory):
+    axes.set(xscale="log", xlabel="chunks in the repository")
+    axes.grid(alpha=0.3)
     axes.legend()
 figure.savefig(sys.argv[1], format="png", dpi=110)
 """
