@@ -74,9 +74,12 @@ def growth(record: dict[str, Any]) -> Any:
         costs = [row["commands"][name] for row in rows]
         time.plot(chunks, [cost["cpu"] for cost in costs], marker="o", label=name)
         memory.plot(chunks, [cost["peak"] / MIB for cost in costs], marker="o", label=name)
-    for axes, what in ((time, "seconds of the processor, whole command"), (memory, "MiB of memory, at most")):
-        axes.set(xscale="log", yscale="log", xlabel="chunks in the repository", ylabel=what)
-        axes.grid(alpha=0.3, which="both")
+    time.plot(chunks, [count / 1e6 for count in chunks], "--", color=QUIET, label="1 µs a chunk")
+    time.set(yscale="log", ylim=(0.1, None), ylabel="seconds of the processor, whole command")
+    memory.set(ylim=(0, None), ylabel="MiB of memory, at most")
+    for axes in (time, memory):
+        axes.set(xscale="log", xlabel="chunks in the repository")
+        axes.grid(alpha=0.3)
         axes.legend()
     return figure
 

@@ -68,13 +68,14 @@ class World:
         self.store = made.store
         self.store.oracle.keyring = made.keyring
         self.nodes = {}
+        self._sources = {}  # by node: a repository that holds all its versions, and that nobody writes to any more
 
     @property
     def oracle(self):
         return self.store.oracle
 
     def copy(self):
-        """Another world of the same past: nodes are only read, so both may have them."""
+        """Another world of the same past: nodes and sources are only read, so both may have them."""
         made = object.__new__(World)
         made.__dict__.update(self.__dict__, store=self.store.copy())
         return made
@@ -138,9 +139,11 @@ class World:
 
     def copying(self, run, node):
         """A copy of all versions of a node, from a repository that no other actor knows; it may fail as a push may."""
-        source = new_repository(MemoryStore(ManualClock()), seed=f"source of {node}")
-        for number in range(len(self.nodes[node].snapshots)):
-            self._push(source, self.nodes[node], number, full=False)
+        if node not in self._sources:  # once for all runs
+            self._sources[node] = new_repository(MemoryStore(ManualClock()), seed=f"source of {node}")
+            for number in range(len(self.nodes[node].snapshots)):
+                self._push(self._sources[node], self.nodes[node], number, full=False)
+        source = self._sources[node]
 
         def work(actor):
             destination = self.repository(run, actor)
