@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
+import zstandard
 from blake3 import blake3
 
 from engine.chunk.identity import chunk_id
@@ -180,12 +181,13 @@ class Opened:
 
 
 class RecordOpener:
-    """Opens the records of one pack, whose whole blob is at hand, and compares each with its id."""
+    """Opens the records of one pack, whose whole blob is at hand, and compares each with its id. One thread."""
 
     def __init__(self, keyring: Keyring, name: PackName, kind: PackKind) -> None:
         self._cipher = keyring.cipher("pack", str(name))
         self._key = keyring.subkey("chunk id" if kind is PackKind.CHUNKS else "map id")
         self._kind = kind
+        self._decompressor = zstandard.ZstdDecompressor()
 
     def open(self, record: Record, blob: memoryview) -> Opened:
         """The record at its place in the blob. Raises Damaged."""
@@ -193,7 +195,7 @@ class RecordOpener:
         if self._kind is PackKind.MAPS:
             identity, blocks = ChunkId(blake3(payload, key=self._key).digest()), 0
         else:
-            content = payload if record.raw else expand_frame(payload, CHUNK_LIMIT)
+            content = payload if record.raw else expand_frame(payload, CHUNK_LIMIT, self._decompressor)
             identity, blocks = ChunkId(chunk_id(self._key, content)), len(content) // BLOCK
         if identity[: len(record.chunk)] != record.chunk:
             raise Damaged("its content is not what its id says")
