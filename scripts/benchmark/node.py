@@ -198,7 +198,7 @@ def snapshot_rows(found: Mapping[str, Any]) -> list[Row]:
             "snapshot create, s (lvcreate -s and a start)", one["rokctl"], one["lvcreate"] + one["start"], ONE_SNAPSHOT
         ),
         Row("a group of 8 under load: no I/O for s", still["rokctl"], None, STANDSTILL),
-        Row("  the same (8 times lvcreate -s)", still["rokctl"], still["lvcreate"], 1.0),
+        Row("  the same (8 times lvcreate -s)", still["rokctl"], still["lvcreate"], None),
         Row("  the same (dmsetup suspend, message, resume)", still["rokctl"], still["dmsetup"], 1.0),
         Row("  the same (nothing going on)", still["rokctl"], still["nothing"], None),
         Row("  from the first suspend to the last resume, s", group["inside"][FROM_SUSPEND_TO_RESUME], None, None),
