@@ -11,6 +11,7 @@ from engine.device import native
 from engine.extent import Extent, between
 
 _RWF_DONTCACHE: Final = 0x80  # linux/fs.h, since 6.14: what the read brings into the cache leaves it again
+_UNKNOWN_FLAG: Final = (errno.EOPNOTSUPP, errno.EINVAL)  # the second: before Linux 4.13
 _PAGE: Final = mmap.PAGESIZE
 
 
@@ -33,7 +34,7 @@ class QuietReader:
             try:
                 return os.preadv(self._file, [target], offset, _RWF_DONTCACHE)
             except OSError as error:
-                if error.errno != errno.EOPNOTSUPP:
+                if error.errno not in _UNKNOWN_FLAG:
                     raise
             self._kernel_does_it = False
         absent = list(_absent(self._file, offset, len(target)))
@@ -48,7 +49,7 @@ def _absent(file: int, offset: int, length: int) -> Iterator[Extent]:
     start = offset // _PAGE * _PAGE
     try:
         pages = native.resident_pages(file, start, offset + length - start)
-    except OSError:
+    except (OSError, ValueError):  # the second: a file that has become shorter, as the read will tell
         return
     end = 0
     while (first := pages.find(0, end)) >= 0:

@@ -23,7 +23,7 @@ from typing import Final, Protocol, TypeVar
 from blake3 import blake3
 
 from engine.clock import Clock
-from engine.errors import Damaged, Failed, NotFound, RokError
+from engine.errors import Damaged, Failed, NotFound, RokError, Unreachable
 from engine.repo.condemnation import read_condemnations
 from engine.repo.document import Fields, open_document, seal_document
 from engine.repo.index import Index
@@ -150,8 +150,8 @@ def _lifetime(session: "Session") -> Iterator[None]:
         session._stop()
         if not isinstance(error, Unknown):  # then the store does not answer, and the version may come to be yet
             session.give_up()
-        if session.heir is not None:
-            session.heir.give_up()
+            if session.heir is not None:
+                session.heir.give_up()
         raise
     session._stop()
 
@@ -325,9 +325,10 @@ class Session:
         self.heir = heir
         try:
             records = heir._announce(lambda: read_condemnations(self._grounds))
-        except RokError:  # no reason to lose this version; the next one says it, if it is lasting
+        except RokError as error:  # no reason to lose this version; the next one says it, if it is lasting
             self.heir = None
-            heir.give_up()
+            if not isinstance(error, Unreachable):  # then to give it up would take minutes, and the commit would wait
+                heir.give_up()
             return
         heir._sent, heir._entries_sent = self._sent, self._entries_sent
         heir._loaded = self._loaded.without(pack for record in records for pack in record.packs)

@@ -18,6 +18,7 @@ from engine.repo.repository import open_repository
 from engine.repo.session import LEASE_SECONDS
 from engine.repo.sweep import break_dead_sessions, plan_sweep
 from engine.repo.tags import TagChange, Tags, change_tags, tags_of
+from engine.store.base import Unknown
 from engine.store.faulty import Fault, Faulty, Moment
 from engine.store.memory import MemoryStore
 from engine.units import KIB, MIB
@@ -165,6 +166,45 @@ def test_a_session_begun_for_a_version_that_is_not_copied_is_given_up(source):
     assert len(destination.versions()) == 1
     assert list(destination.store.list("pending/")) == []
     assert copy_all(source, destination)[0].created == 2
+
+
+def test_a_store_that_is_silent_at_a_commit_is_asked_nothing_more(source):
+    """Each further question would be asked for minutes, while whoever waits has been told nothing yet."""
+    silent = False
+
+    def fail(call):
+        nonlocal silent
+        silent = silent or (call.operation == "create" and call.key.startswith("versions/"))
+        return Fault(Moment.BEFORE, Unknown("no answer")) if silent else None
+
+    store = Faulty(other_repository().store, fail)
+    destination = open_repository(store, pytest.fail, clock=CLOCK, entropy=CountingEntropy(91))
+
+    with pytest.raises(Unknown):
+        copy_all(source, destination)
+
+    assert (store.calls[-1].operation, store.calls[-1].key.partition("/")[0]) == ("create", "versions")
+    assert sum(call.key.startswith("versions/") for call in store.calls if call.operation == "create") == 1
+
+
+def test_a_store_that_is_silent_when_an_heir_is_begun_is_asked_for_the_commit_next(source):
+    begun = []
+
+    def fail(call):
+        if call.operation == "create" and call.key.startswith("pending/"):
+            begun.append(call.number)
+        heir = len(begun) > 1 and call.number == begun[1]
+        return Fault(Moment.BEFORE, Unknown("no answer")) if heir else None
+
+    store = Faulty(other_repository().store, fail)
+    destination = open_repository(store, pytest.fail, clock=CLOCK, entropy=CountingEntropy(91))
+
+    assert copy_all(source, destination)[0].created == 3
+
+    (after,) = [call for call in store.calls if call.number == begun[1] + 1]
+    assert (after.operation, after.key.partition("/")[0]) == ("create", "versions")
+    assert after.key.removeprefix("versions/") in {manifest.version for manifest in destination.versions()}
+    assert findings(destination) == ()
 
 
 def test_of_a_version_after_another_only_the_difference_is_read():

@@ -4,11 +4,13 @@ import ctypes
 import errno
 import mmap
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from engine.device import blockio, native
+from engine.errors import Failed
 from engine.store.directory import DirectoryStore
 from engine.units import KIB, MIB
 
@@ -21,16 +23,21 @@ TRIES = 4  # the kernel takes pages back when other programs want memory, at any
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """How reads leave the cache alone; the first is the second where the kernel cannot."""
     if request.param != "by the kernel":
-        monkeypatch.setattr(os, "preadv", preadv_of_an_older_kernel)
+        monkeypatch.setattr(os, "preadv", preadv_of_an_older_kernel(errno.EOPNOTSUPP))
 
 
-def preadv_of_an_older_kernel(file: int, buffers: list[memoryview], offset: int, flags: int = 0) -> int:
-    if flags:
-        raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
-    [buffer] = buffers
-    found = os.pread(file, len(buffer), offset)
-    buffer[: len(found)] = found
-    return len(found)
+def preadv_of_an_older_kernel(refusal: int) -> Callable[..., int]:
+    """Refuses flags that it does not know by that errno."""
+
+    def preadv(file: int, buffers: list[memoryview], offset: int, flags: int = 0) -> int:
+        if flags:
+            raise OSError(refusal, os.strerror(refusal))
+        [buffer] = buffers
+        found = os.pread(file, len(buffer), offset)
+        buffer[: len(found)] = found
+        return len(found)
+
+    return preadv
 
 
 @pytest.fixture
@@ -63,6 +70,26 @@ def test_what_is_read_stays_in_the_cache_only_where_it_was_before(path: Path, sn
         if resident(path) == before:
             return
     pytest.fail("each time other pages were in the cache than before")
+
+
+@pytest.mark.usefixtures("way")
+def test_a_file_that_becomes_shorter_while_it_is_read_is_told_as_such(path: Path) -> None:
+    with blockio.open_source(str(path), snapshot=False) as source:
+        os.truncate(path, 5 * KIB)
+        with pytest.raises(Failed, match="became shorter"):
+            source.read_into(0, memoryview(bytearray(8 * KIB)))
+
+
+@pytest.mark.parametrize("refusal", [errno.EOPNOTSUPP, errno.EINVAL], ids=["4.13 and later", "before 4.13"])
+def test_a_kernel_that_does_not_know_how_to_read_past_the_cache_reads_all_the_same(
+    path: Path, refusal: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = path.read_bytes()
+    monkeypatch.setattr(os, "preadv", preadv_of_an_older_kernel(refusal))
+    with blockio.open_source(str(path), snapshot=True) as source:
+        body = bytearray(SIZE)
+        source.read_into(0, memoryview(body))
+    assert body == content
 
 
 def test_a_file_that_was_restored_is_not_in_the_cache(path: Path) -> None:
