@@ -109,3 +109,15 @@ def test_a_pool_that_only_its_volumes_keep_active_needs_no_activation(pool: LvmP
     programs.clear()
     assert pool.status().health == "ok"
     assert programs == ["lvs", "lvchange", "lvchange"]
+
+
+def test_a_pool_into_which_somebody_put_a_volume_since_it_was_found_is_not_removed(
+    pool: LvmPool, tmp_path: Path
+) -> None:
+    found = find(tmp_path)
+    lvm("lvcreate", "--type", "thin", "--thinpool", f"{GROUP}/tank", "--virtualsize", "8m", "--name", "theirs")
+
+    with pytest.raises(Refused, match="theirs"):
+        found.remove()
+
+    assert [volume.name for volume in pool.volumes()] == ["theirs"]
