@@ -116,7 +116,8 @@ class LvmPool:
         """Remove the pool; with its volume group, where rokctl made that for it. An adopted one is only let go of."""
         if view(self._uuid, logical_volumes()) is None:
             return Outcome.ALREADY_GONE
-        with self._changing() as seen:
+        # What goes with a pool, LVM does not ask about: so it is looked at anew, not as it was when it was found.
+        with Lookout(self._node, self._name, self._group, self._uuid).changing() as seen:
             lvmspace.remove(seen)
         return Outcome.REMOVED
 

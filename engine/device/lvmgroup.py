@@ -51,17 +51,18 @@ def commit(pool: PoolView, group: str) -> None:
 
 def take(pool: PoolView, prepared: Sequence[Prepared]) -> None:
     """Take all the prepared snapshots anew at one instant. A crash may leave some of them without a thin volume."""
-    origins = [one.origin for one in prepared if one.origin.active]
     with control() as devices:
         for one in prepared:
             devices.message(pool.row.pool_device, f"delete {one.snapshot.thin_id}")
-        write_back(origin.path for origin in origins if origin.open)
+        write_back(one.origin.path for one in prepared)
         devices.status(pool.row.pool_device)  # ends a transaction that is open, while nothing waits for it
-        with suspended(origins, devices):
+        # Asked of the kernel now: what `lvs` said is some commands old, and a snapshot of a volume at work is damaged.
+        running = [one.origin for one in prepared if devices.find(one.origin.device) is not None]
+        with suspended(running, devices):
             for one in prepared:
                 message = f"create_snap {one.snapshot.thin_id} {one.origin.thin_id}"
                 devices.message(pool.row.pool_device, message)
-                if one.origin.active:
+                if one.origin in running:
                     devices.resume(one.origin.device)
 
 

@@ -7,9 +7,11 @@ import pytest
 from lvm_fixture import GROUP, lvm
 
 from engine.clock import SystemClock
-from engine.device import tool
+from engine.device import lvmgroup, tool
 from engine.device.base import Outcome
+from engine.device.dm import Control
 from engine.device.lvm import LvmPool, find_pools
+from engine.device.lvmreport import logical_volumes
 from engine.device.node import Node
 from engine.errors import NotFound, Refused
 from engine.units import MIB
@@ -120,3 +122,57 @@ def test_a_pool_that_only_its_volumes_keep_active_needs_no_activation(pool: LvmP
     programs.clear()
     assert pool.status().health == "ok"
     assert programs == ["lvs", "lvchange", "lvchange"]
+
+
+def test_a_pool_into_which_somebody_put_a_volume_since_it_was_found_is_not_removed(
+    pool: LvmPool, tmp_path: Path
+) -> None:
+    found = find(tmp_path)
+    lvm("lvcreate", "--type", "thin", "--thinpool", f"{GROUP}/tank", "--virtualsize", "8m", "--name", "theirs")
+
+    with pytest.raises(Refused, match="theirs"):
+        found.remove()
+
+    assert [volume.name for volume in pool.volumes()] == ["theirs"]
+
+
+def test_a_volume_that_somebody_activates_while_a_group_is_prepared_is_suspended_like_the_others(
+    pool: LvmPool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("one", "two"):
+        pool.create_volume(name, 8 * MIB)
+    lvm("lvchange", "-an", f"{GROUP}/two")
+    announce, suspend = lvmgroup.announce, Control.suspend
+    suspended: list[str] = []
+
+    def activate(seen, group):
+        announce(seen, group)
+        lvm("lvchange", "-ay", f"{GROUP}/two")
+
+    def note(devices, address):
+        suspended.append(address.called)
+        suspend(devices, address)
+
+    monkeypatch.setattr(lvmgroup, "announce", activate)
+    monkeypatch.setattr(Control, "suspend", note)
+
+    pool.create_snapshots({"one": "s", "two": "s"})
+
+    assert suspended == [f"{GROUP}/one", f"{GROUP}/two"]
+    assert not any(row.suspended for row in logical_volumes(GROUP))
+
+
+def test_a_volume_that_somebody_deactivates_while_a_group_is_prepared_is_snapshotted_as_it_is(
+    pool: LvmPool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("one", "two"):
+        pool.create_volume(name, 8 * MIB)
+    announce = lvmgroup.announce
+
+    def deactivate(seen, group):
+        announce(seen, group)
+        lvm("lvchange", "-an", f"{GROUP}/two")
+
+    monkeypatch.setattr(lvmgroup, "announce", deactivate)
+
+    assert [made.outcome for made in pool.create_snapshots({"one": "s", "two": "s"})] == [Outcome.CREATED] * 2
