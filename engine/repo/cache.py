@@ -79,6 +79,9 @@ class Layers(Generic[L]):
         """`load` takes a layer from a file and raises Damaged; `fold` writes a file of several."""
         self._folder, self._kind, self._load, self._fold = folder, kind, load, fold
         self._kept: dict[str, L] = {}  # by file; those that are in memory have a name too
+        self._refused: set[str] = (
+            set()
+        )  # files that were to be forgotten, and may be there yet: not everybody may remove them
         self._in_memory = 0
         self._lock = threading.Lock()
 
@@ -103,6 +106,7 @@ class Layers(Generic[L]):
         with self._lock:
             self._load_new()
             known = [file for file, layer in self._kept.items() if not set(blobs).isdisjoint(layer.names)]
+            self._refused.update(known)
             if known:
                 with self._folder.writing() as writer:
                     for file in known:
@@ -110,7 +114,7 @@ class Layers(Generic[L]):
 
     def _load_new(self) -> None:
         for _ in range(_TRIES):
-            files = self._folder.files(self._kind)
+            files = self._folder.files(self._kind) - self._refused
             # A layer that is gone from the folder was folded into another one there, or deleted by a person.
             self._kept = {file: layer for file, layer in self._kept.items() if file in files or _is_private(file)}
             vanished = [file for file in files - self._kept.keys() if not self._load_file(file)]

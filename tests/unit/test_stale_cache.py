@@ -2,6 +2,7 @@
 anything.
 """
 
+import fcntl
 import random
 from dataclasses import replace
 from datetime import timedelta
@@ -79,7 +80,8 @@ def other_chunks(facts):
     return replace(facts, prefixes=bytes(255 - byte for byte in facts.prefixes))
 
 
-def test_a_check_finds_what_is_lost_although_the_cache_states_it(node):
+def lose_what_the_cache_states(node):
+    """The pack of `a` is gone, and what was in it is said to be in the pack of `b`; gives what is true of that of `a`."""
     old, new = node.chunk_packs()
     node.store.delete(old.name.key)
     assert findings(node.open(), read_data=False)
@@ -87,11 +89,27 @@ def test_a_check_finds_what_is_lost_although_the_cache_states_it(node):
     false = replace(new, prefixes=new.prefixes + old.prefixes, lengths=lengths)
     node.falsify(lambda facts: false if facts.name == new.name else facts)
     assert node.open().load_index()[0].find(old.prefixes[16:32]).pack == new.name, "the cache is believed by pushes"
+    return old
+
+
+def test_a_check_finds_what_is_lost_although_the_cache_states_it(node):
+    old = lose_what_the_cache_states(node)
 
     hurt = {one.version for finding in findings(node.open(), read_data=False) for one in finding.hurt}
 
     assert hurt == {manifest.version for manifest in node.open().versions()}
     assert node.open().load_index()[0].find(old.prefixes[16:32]) is None, "and no more after a check"
+
+
+def test_a_check_that_may_not_write_the_cache_does_without_what_is_false_in_it(node):
+    lose_what_the_cache_states(node)
+    (folder,) = node.folder.iterdir()
+    with (folder / "lock").open("rb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # as a push of this node has it while it writes
+
+        hurt = {one.version for finding in findings(node.open(), read_data=False) for one in finding.hurt}
+
+    assert hurt == {manifest.version for manifest in node.open().versions()}
 
 
 def test_a_check_finds_a_segment_that_was_damaged_after_it_was_read(node):
