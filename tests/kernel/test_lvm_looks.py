@@ -14,6 +14,7 @@ from engine.device.lvmreport import logical_volumes
 from engine.device.node import Node
 from engine.errors import NotFound, Refused
 from engine.units import MIB
+from tests.manual_clock import ManualClock
 
 
 @pytest.fixture
@@ -31,8 +32,8 @@ def programs(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
 
 
 def find(tmp_path: Path) -> LvmPool:
-    """The pool, as a command finds it by its name."""
-    (found,) = find_pools(Node(locks=tmp_path / "locks"))
+    """The pool, as a command finds it by its name; no time passes for it, so that what it has seen stays fresh."""
+    (found,) = find_pools(Node(locks=tmp_path / "locks", clock=ManualClock()))
     assert isinstance(found, LvmPool)
     return found
 
@@ -165,3 +166,18 @@ def test_a_volume_that_somebody_deactivates_while_a_group_is_prepared_is_snapsho
     monkeypatch.setattr(lvmgroup, "announce", deactivate)
 
     assert [made.outcome for made in pool.create_snapshots({"one": "s", "two": "s"})] == [Outcome.CREATED] * 2
+
+
+def test_a_snapshot_that_was_replaced_since_its_pool_was_found_is_looked_up_anew(pool: LvmPool, tmp_path: Path) -> None:
+    pool.create_volume("vol", 8 * MIB)
+    pool.create_snapshots({"vol": "s"})
+    found = find(tmp_path)
+    pool.remove_snapshot("vol", "s")
+    pool.create_snapshots({"vol": "s"})
+    with pool.open_target("vol") as target:
+        target.write(0, b"later")
+
+    changes = found.delta("vol", "s", None)
+
+    assert changes is not None
+    assert [change.extent.start for change in changes] == [0]
