@@ -64,9 +64,11 @@ class Lookout:
     def readable(self, volume: str, snapshot: str | None) -> LogicalVolume:
         """The logical volume of a snapshot, or of the volume itself. Raises NotFound."""
         seen = self._last.find_snapshot(volume, snapshot) if self._last is not None and snapshot is not None else None
-        if seen is not None and is_present(seen.row):
+        if seen is None:
+            return self.look().readable(volume, snapshot)
+        if is_present(seen.row):
             return seen.row
-        return self.look().readable(volume, snapshot)
+        return self._look_again().readable(volume, snapshot)  # it is inactive, or gone: the first look tells no more
 
     def pool(self) -> LogicalVolume:
         """The logical volume of the pool: what of it does not change."""
@@ -81,8 +83,8 @@ class Lookout:
                 raise NotFound(f"{row.full_name} was removed while it was compared")
 
     def saw(self, seen: PoolView) -> PoolView:
-        """Remember the pool as it is after a change of ours."""
-        self._last = seen
+        """Remember the pool as it is after a change of ours, or a look."""
+        self._first, self._last = None, seen
         return seen
 
     def _take_first(self) -> Sighting | None:

@@ -11,6 +11,7 @@ from engine.errors import Damaged
 from engine.repo.pack import PackName
 from engine.repo.repository import Repository
 from engine.repo.segment import ENTRY_LIMIT, PackFacts, segments_of
+from engine.repo.stated import Statement, statement_of
 
 SMALL: Final = ENTRY_LIMIT // 4  # entries: below it a segment is worth joining with others
 MANY: Final = 16
@@ -87,8 +88,11 @@ def _facts(
     sizes: dict[PackName, int],
     note: Callable[[str], None],
 ) -> Iterator[PackFacts]:
-    """What is to be stated anew; the segments that it is from are noted as they are read."""
-    stated = set()
+    """What is to be stated anew; the segments that it is from are noted as they are read.
+
+    Of statements in dispute all are, for which of them is false is not known here, and the pack is asked while they stand.
+    """
+    stated = set[Statement]()
     for segment in due:
         try:
             found = repository.segment(segment.name)
@@ -96,8 +100,9 @@ def _facts(
             continue  # since this node has read it: a check finds that
         note(segment.name)
         for facts in found:
-            if facts.name in sizes and (facts.name, facts.size) not in stated:
-                stated.add((facts.name, facts.size))
+            statement = statement_of(facts)
+            if facts.name in sizes and statement not in stated:
+                stated.add(statement)
                 yield facts
     for pack in orphans:
         own = repository.read_facts(pack)

@@ -59,11 +59,13 @@ def survey_packs(repository: Repository, marks: Marks, condemned: frozenset[Pack
     unstated = [facts for facts in map(repository.read_facts, others) if facts is not None]
     if unstated:
         packs += judge.standings(table_in_memory([("", unstated)]), np.ones(len(unstated), np.bool_))
-    segments = (
-        Outline(name, {statement.pack: statement.entries for statement in statements})
-        for name, statements in stated.segments.items()
+    segments = stated.segments
+    known = {(one.pack, one.size) for statements in segments.values() for one in statements}  # if in dispute
+    return PackSurvey(
+        tuple(packs),
+        tuple(Outline(name, {one.pack: one.entries for one in segments[name]}) for name in segments),
+        tuple(facts.name for facts in unstated if (facts.name, facts.size) not in known),
     )
-    return PackSurvey(tuple(packs), tuple(segments), tuple(facts.name for facts in unstated))
 
 
 class _Judge:

@@ -176,3 +176,18 @@ def test_a_volume_that_somebody_deactivates_while_a_group_is_prepared_is_snapsho
     monkeypatch.setattr(lvmgroup, "announce", deactivate)
 
     assert [made.outcome for made in pool.create_snapshots({"one": "s", "two": "s"})] == [Outcome.CREATED] * 2
+
+
+def test_a_snapshot_that_was_replaced_since_its_pool_was_found_is_looked_up_anew(pool: LvmPool, tmp_path: Path) -> None:
+    pool.create_volume("vol", 8 * MIB)
+    pool.create_snapshots({"vol": "s"})
+    found = find(tmp_path)
+    pool.remove_snapshot("vol", "s")
+    pool.create_snapshots({"vol": "s"})
+    with pool.open_target("vol") as target:
+        target.write(0, b"later")
+
+    changes = found.delta("vol", "s", None)
+
+    assert changes is not None
+    assert [change.extent.start for change in changes] == [0]

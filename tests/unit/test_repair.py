@@ -186,10 +186,10 @@ def test_lost_segments_are_made_anew_from_the_packs(story):
     assert {facts.name.key for facts in repository.index_facts()} == keys(store, "pack/")
 
 
-def falsify(repository, facts):
+def falsify(repository, facts, name=None):
     """What a node that was taken over can do: facts of the right size that are not so."""
     false = PackFacts(facts.name, facts.kind, facts.size, facts.prefixes[16:] + facts.prefixes[:16], facts.lengths)
-    name = repository.entropy(16).hex()
+    name = name or repository.entropy(16).hex()
     repository.store.create(f"index/{name}", encode_segment(name, [false], repository.keyring, repository.entropy))
     return f"index/{name}"
 
@@ -208,6 +208,23 @@ def test_facts_in_dispute_are_not_believed_and_the_false_ones_removed(story):
     assert (Mend.REMOVED, false) in steps
     assert false not in keys(store)
     assert (report.hurt, findings(repository)) == ((), ())
+
+
+def test_a_collection_neither_settles_a_dispute_nor_states_the_pack_again_each_time(story):
+    pool, store, repository = story
+    facts = max(repository.index_facts(), key=lambda facts: facts.entries)
+    falsify(repository, facts, name="0" * 32)
+    before = keys(store, "index/")
+
+    collect(repository, CollectOptions(), progress=Silent())
+    assert keys(store, "index/") == before
+
+    collect(repository, CollectOptions(dangling_share=-1.0), progress=Silent())
+    assert not before & keys(store, "index/"), "all segments were joined"
+    assert restorable(store, pool) == 2, "the pack itself is still asked"
+    assert [finding.code.value for finding in findings(repository, read_data=False)] == ["facts"]
+    assert mend(repository, read_data=False)[1].hurt == ()
+    assert findings(repository) == ()
 
 
 def test_false_facts_that_nobody_disputes_are_found_by_reading_and_made_anew_from_the_packs(story):
