@@ -152,7 +152,7 @@ def _launch(program: Path, directory: Path, first_port: int) -> Server:
         f"-volume.port={volume}", f"-volume.port.grpc={volume_grpc}", "-volume.max=500",
         f"-filer.port={filer}", f"-filer.port.grpc={filer_grpc}",
         "-s3", f"-s3.port={s3}", f"-s3.port.grpc={s3_grpc}", f"-s3.config={users}", "-s3.port.iceberg=0", "-s3.port.lance=0",
-        f"-s3.localSocket={directory / 's3.sock'}", f"-filer.localSocket={directory / 'filer.sock'}",
+        "-s3.localSocket=s3.sock", "-filer.localSocket=filer.sock",  # in its folder, whose path may be too long for a socket
     ]  # fmt: skip
     # Each bucket takes seven volumes at once by default, and a few buckets take them all.
     environment = {**os.environ, "WEED_MASTER_VOLUME_GROWTH_COPY_1": "1"}
@@ -172,6 +172,7 @@ def _spawn(command: list[str], log: Path, environment: dict[str, str]) -> subpro
             stdout=output,
             stderr=output,
             stdin=subprocess.DEVNULL,
+            cwd=log.parent,
             env=environment,
             preexec_fn=die_with_the_tests,
         )
