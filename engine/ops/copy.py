@@ -138,11 +138,10 @@ def copy(
     copier = _Copier(source, destination, plan, effort, node=node, tool=tool, progress=progress)
     done = []
     missing = [step.manifest for step in plan.steps if not step.there]
-    following = dict(pairwise(manifest.version for manifest in missing))
-    by_version = {manifest.version: manifest for manifest in missing}
+    following = {manifest.version: after for manifest, after in pairwise(missing)}
     with closing(copier):
         for step in plan.steps:
-            after = by_version.get(following.get(step.manifest.version, ""))
+            after = following.get(step.manifest.version)
             done.append(_unchanged(step.manifest, step.there) if step.there else copier.copy(step.manifest, after))
             listen(done[-1])
     count = {outcome: sum(one.outcome is outcome for one in done) for outcome in CopyOutcome}
