@@ -21,9 +21,12 @@ from benchmark.measure import (
     ROOT,
     Cost,
     clean_environment,
+    exit_code,
     leave,
     median,
     require_space,
+    rokctl,
+    rokctl_state,
     run,
     say,
     settle,
@@ -32,7 +35,7 @@ from benchmark.measure import (
     workspace,
 )
 from benchmark.peers import PEERS, draw, find_peers, plotting_python
-from benchmark.programs import Borg, Program, Restic, Rokctl, Source, rokctl, rokctl_state, stored
+from benchmark.programs import Borg, Program, Restic, Rokctl, Source, stored
 from benchmark.verdict import (
     COLLECT,
     DAILY,
@@ -74,9 +77,7 @@ def main(words: Sequence[str]) -> int:
     if python is not None:
         draw(python, "comparison", record, options.plot)
     missed = [target.sentence() for target in targets if not target.is_met()] if options.check else []
-    for sentence in missed:
-        say(f"scripts/bench: {sentence}")
-    return 1 if missed or (options.plot and python is None) else 0
+    return exit_code(missed) or int(bool(options.plot) and python is None)
 
 
 def parse(words: Sequence[str]) -> argparse.Namespace:

@@ -2,14 +2,13 @@
 
 import os
 import random
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
 from benchmark.madeup import environment
-from benchmark.measure import MIB, ROOT, Cost, clean_environment, in_another_process, leave, run, say
+from benchmark.measure import MIB, Cost, clean_environment, in_another_process, leave, rokctl, run, say
 
 COMMANDS: Final = ("push", "check", "first gc", "gc")
 PUSH: Final = ("snapshot", "push")
@@ -52,7 +51,7 @@ class _Node:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._environment = {**clean_environment(), "PYTHONPATH": str(ROOT), **environment(folder)}
+        self._environment = {**clean_environment(), **environment(folder)}
         self._chosen = random.Random(2026)  # the same each time
         self.costs: dict[str, Cost] = {}
         image = folder / "image"
@@ -82,5 +81,5 @@ class _Node:
     def measure(self, name: str, *words: str) -> None:
         """Run one, and note what it took."""
         os.sync()  # nobody pays for what another wrote
-        _, self.costs[name] = run([sys.executable, "-m", "rokctl", *words, "--json"], self._environment, self._folder)
+        _, self.costs[name] = run(rokctl(*words), self._environment, self._folder)
         say(f"  {name}: {self.costs[name].wall:.3f} s")

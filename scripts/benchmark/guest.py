@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from benchmark.measure import ROOT, Cost, clean_environment, leave, run
+from benchmark.measure import Cost, clean_environment, leave, rokctl, rokctl_state, run
 
 LVM_DISK: Final = "/dev/ubda"
 REPOSITORY_DISK: Final = "/dev/ubdb"
@@ -32,7 +32,7 @@ class Guest:
 
     def rokctl(self, *words: str) -> tuple[Any, Cost]:
         """A command: the last object that it printed, and what it took."""
-        said, cost = run([sys.executable, "-m", "rokctl", "--json", *words], self.environment, self.folder)
+        said, cost = run(rokctl(*words), self.environment, self.folder)
         lines = said.splitlines()
         return json.loads(lines[-1]) if lines else None, cost
 
@@ -58,13 +58,10 @@ def make_guest() -> Guest:
     for place, kind, disk in (("repositories", "ext4", REPOSITORY_DISK), ("files", "xfs", FILES_DISK)):
         (PLACE / place).mkdir(parents=True)
         sh("mount", "-t", kind, disk, str(PLACE / place))
-    (PLACE / "passphrase").write_text("not a secret\n")
     environment = {
         **clean_environment(),
-        "PYTHONPATH": str(ROOT),
+        **rokctl_state(PLACE),
         "PYTHONPYCACHEPREFIX": str(PLACE / "bytecode"),
-        "ROKCTL_STATE_DIR": str(PLACE / "state"),
-        "ROKCTL_PASSWORD_FILE": str(PLACE / "passphrase"),
         "RESTIC_PASSWORD_FILE": str(PLACE / "passphrase"),
         "RESTIC_CACHE_DIR": str(PLACE / "restic-cache"),
         "ROKCTL_REPOSITORY": str(PLACE / "repositories" / "rokctl"),

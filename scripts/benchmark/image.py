@@ -6,7 +6,6 @@ phase reads has been read once before it, so that the processor is measured and 
 
 import argparse
 import json
-import multiprocessing
 import os
 import random
 import shutil
@@ -26,9 +25,13 @@ from benchmark.measure import (
     Cost,
     clean_environment,
     data_extents,
+    exit_code,
+    in_another_process,
     leave,
     median,
     require_space,
+    rokctl,
+    rokctl_state,
     run,
     same_bytes,
     say,
@@ -71,9 +74,7 @@ def main(words: Sequence[str]) -> int:
     changes = bench.cache_changes
     print(json.dumps(record(options, rows, changes)) if options.json else table(options, rows, changes))
     failures = missed(rows, changes) if options.check else []
-    for failure in failures:
-        say(f"scripts/bench: {failure}")
-    return 1 if failures else 0
+    return exit_code(failures)
 
 
 def parse(words: Sequence[str]) -> argparse.Namespace:
@@ -108,11 +109,7 @@ def make_image(folder: Path) -> Path:
     """The image for who has none. Another process makes it: the kernel counts our peak of memory to those that we measure."""
     say(f"making an image of {IMAGE_SIZE // MIB} MiB, {IMAGE_DATA // MIB} of them data")
     image = folder / "image"
-    maker = multiprocessing.get_context("fork").Process(target=write_image, args=(image,))
-    maker.start()
-    maker.join()
-    if maker.exitcode != 0:
-        leave("the image could not be made", code=1)
+    in_another_process(lambda: write_image(image), "the image could not be made")
     return image
 
 
@@ -162,46 +159,55 @@ def change(volume: Path) -> None:
 # The phases
 
 
+class ChangedVolume:
+    """An image in a pool of a node, with a snapshot `before` a change and one `after` it."""
+
+    def __init__(self, folder: Path, image: Path, environment: Mapping[str, str]) -> None:
+        self._folder, self._environment = folder, environment
+        say("making a volume and two snapshots of it")
+        self.rokctl("pool", "create", "bench", "--dir", str(folder / "pool"))
+        self.rokctl("volume", "import", "bench/volume", str(image))
+        self.before = self._snapshot("before")
+        change(self._path("volume", "bench/volume"))
+        self.after = self._snapshot("after")
+
+    def rokctl(self, *words: str) -> str:
+        """What a command of the node printed."""
+        return run(rokctl(*words), self._environment, self._folder)[0]
+
+    def _snapshot(self, name: str) -> Path:
+        self.rokctl("snapshot", "create", f"bench/volume@{name}")
+        return self._path("snapshot", f"bench/volume@{name}")
+
+    def _path(self, noun: str, name: str) -> Path:
+        return Path(json.loads(self.rokctl(noun, "show", name))["path"])
+
+
 class Bench:
-    """One image in a pool, with a snapshot before a change and one after it; and what each run of the phases cost."""
+    """One image in a pool, changed, and what each run of the phases cost."""
 
     def __init__(self, folder: Path, image: Path, level: int) -> None:
         self._folder, self._level = folder, level
         self._environment = {
             **clean_environment(),
-            "PYTHONPATH": str(ROOT),
-            "ROKCTL_STATE_DIR": str(folder / "state"),
+            **rokctl_state(folder),
             "ROKCTL_REPOSITORY": str(folder / "repository"),
-            "ROKCTL_PASSWORD_FILE": str(folder / "passphrase"),
         }
-        (folder / "passphrase").write_text("not a secret\n")
         self._zstd = shutil.which("zstd")
         if self._zstd is None:
             say("zstd is not installed: its rows are left out (Debian package zstd)")
         self._costs: dict[str, list[Cost]] = {}
         self.cache_changes: dict[str, int] = {}
-        say("making a volume and two snapshots of it")
-        self._rokctl("pool", "create", "bench", "--dir", str(folder / "pool"))
-        self._rokctl("volume", "import", "bench/volume", str(image))
-        self._snapshots = [self._snapshot("before")]
-        change(self._path("volume", "bench/volume"))
-        self._snapshots.append(self._snapshot("after"))
+        self._volume = ChangedVolume(folder, image, self._environment)
         self._data = folder / "data"
-        copy_data(self._snapshots[0], self._data)
-
-    def _snapshot(self, name: str) -> Path:
-        self._rokctl("snapshot", "create", f"bench/volume@{name}")
-        return self._path("snapshot", f"bench/volume@{name}")
-
-    def _path(self, noun: str, name: str) -> Path:
-        return Path(json.loads(self._rokctl(noun, "show", name))["path"])
+        copy_data(self._volume.before, self._data)
 
     def run(self) -> None:
         """All phases, on a repository of their own."""
-        before, after = self._snapshots
+        before, after = self._volume.before, self._volume.after
         repository, restored, compressed = (self._folder / name for name in ("repository", "restored", "compressed"))
         push = ("snapshot", "push", "--compression", str(self._level))
-        self._rokctl("repo", "init")
+        self._volume.rokctl("repo", "init")
         self._measure_rokctl(FIRST_PUSH, [before], *push, "bench/volume@before")
         self._measure_rokctl(SECOND_PUSH, [after], *push, "bench/volume@after")
         packs = sorted(repository.rglob("*"))
@@ -225,10 +231,10 @@ class Bench:
         files = [source, self._data]
 
         def push() -> None:
-            self._rokctl("snapshot", "push", "--full", "bench/volume@before")
+            self._volume.rokctl("snapshot", "push", "--full", "bench/volume@before")
 
         def restore() -> None:
-            self._rokctl("restore", "bench/volume", "--to-file", str(restored))
+            self._volume.rokctl("restore", "bench/volume", "--to-file", str(restored))
 
         blobs = [path for path in packs if path.is_file()]
         for path in blobs:
@@ -249,11 +255,8 @@ class Bench:
         for path in (restored, *self._folder.glob("sealed*")):
             path.unlink()
 
-    def _rokctl(self, *words: str) -> str:
-        return run([sys.executable, "-m", "rokctl", "--json", *words], self._environment, self._folder)[0]
-
     def _measure_rokctl(self, phase: str, reads: Sequence[Path], *words: str) -> None:
-        self._measure(phase, reads, [sys.executable, "-m", "rokctl", "--json", *words])
+        self._measure(phase, reads, rokctl(*words))
 
     def _measure(self, phase: str, reads: Sequence[Path], command: Sequence[str]) -> None:
         os.sync()  # nobody pays for what another wrote

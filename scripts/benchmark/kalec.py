@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
-from benchmark.measure import ROOT
+from benchmark.measure import ROOT, exit_code
 
 KALE: Final = "kubeflow-kale==2.3.0"
 CELLS: Final = 500
@@ -51,9 +51,7 @@ def main(words: Sequence[str]) -> int:
         rows = measure(Path(name), notebooks, kale, options.runs)
     print(json.dumps([asdict(row) for row in rows]) if options.json else table(rows))
     failures = missed(rows) if options.check else []
-    for failure in failures:
-        print(f"scripts/bench kalec: {failure}", file=sys.stderr)
-    return 1 if failures else 0
+    return exit_code(failures, "kalec")
 
 
 def parse(words: Sequence[str]) -> argparse.Namespace:

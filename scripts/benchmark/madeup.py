@@ -14,14 +14,13 @@ from pathlib import Path
 from random import Random
 from typing import Any, Final
 
-from benchmark.measure import MIB
+from benchmark.measure import MIB, PASSPHRASE, rokctl_state
 
 CHUNKS_IN_PACK: Final = 270  # 16 MiB of chunks of 60 KiB, which is half of 120 KiB
 PACKS_IN_SEGMENT: Final = 64
 CHUNKS_IN_SEGMENT: Final = CHUNKS_IN_PACK * PACKS_IN_SEGMENT
 CHUNKS_IN_REGION: Final = 512
 PACK_SIZE: Final = 16 * MIB
-PASSPHRASE: Final = "not a secret"
 SAMPLE: Final = 200_000  # prefixes that are kept in a file, to be looked up
 BYTES_A_CHUNK: Final = 90  # that a repository takes on the disk, and then its cache
 
@@ -30,13 +29,7 @@ _opened: dict[Path, Any] = {}
 
 def environment(folder: Path) -> dict[str, str]:
     """What makes rokctl use the repository in a folder."""
-    passphrase = folder / "passphrase"
-    passphrase.write_text(PASSPHRASE)
-    return {
-        "ROKCTL_STATE_DIR": str(folder / "state"),
-        "ROKCTL_REPOSITORY": str(folder / "repository"),
-        "ROKCTL_PASSWORD_FILE": str(passphrase),
-    }
+    return {**rokctl_state(folder), "ROKCTL_REPOSITORY": str(folder / "repository")}
 
 
 def create_repository(folder: Path) -> None:

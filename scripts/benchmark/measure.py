@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 ROOT: Final = Path(__file__).resolve().parents[2]
 CORES: Final = os.cpu_count() or 1
 MIB: Final = 1 << 20
+PASSPHRASE: Final = "not a secret"
 
 
 Figures = TypeVar("Figures", bound="DataclassInstance")
@@ -84,6 +85,21 @@ def total(costs: Sequence[Cost]) -> Cost:
     return Cost(sum(wall), sum(cpu), sum(read), sum(written), max(peak))
 
 
+def rokctl(*words: str) -> list[str]:
+    """A command of this tree."""
+    return [sys.executable, "-m", "rokctl", "--json", *words]
+
+
+def rokctl_state(folder: Path) -> dict[str, str]:
+    """The part of the environment that names the node's state and the passphrase, all in a folder."""
+    (folder / "passphrase").write_text(f"{PASSPHRASE}\n")
+    return {
+        "PYTHONPATH": str(ROOT),
+        "ROKCTL_STATE_DIR": str(folder / "state"),
+        "ROKCTL_PASSWORD_FILE": str(folder / "passphrase"),
+    }
+
+
 def clean_environment() -> dict[str, str]:
     """Without others' settings, which would be measured too: without bytecode on disk, Python alone takes twice as long."""
     return {name: value for name, value in os.environ.items() if not name.startswith(("ROKCTL_", "PYTHON"))}
@@ -98,6 +114,13 @@ def leave(reason: str, code: int = 2) -> NoReturn:
 def say(text: str) -> None:
     """Talk goes beside the result."""
     print(text, file=sys.stderr, flush=True)
+
+
+def exit_code(failures: Sequence[str], part: str = "") -> int:
+    """Say which targets a part has missed, each in its sentence; 1 when there is one."""
+    for failure in failures:
+        say(f"{' '.join(filter(None, ('scripts/bench', part)))}: {failure}")
+    return 1 if failures else 0
 
 
 @contextmanager

@@ -17,7 +17,19 @@ from pathlib import Path
 from typing import Any, Final
 
 from benchmark.guest_snapshot import FROM_SUSPEND_TO_RESUME
-from benchmark.measure import MIB, ROOT, Cost, clean_environment, leave, median, require_space, run, say, workspace
+from benchmark.measure import (
+    MIB,
+    ROOT,
+    Cost,
+    clean_environment,
+    exit_code,
+    leave,
+    median,
+    require_space,
+    run,
+    say,
+    workspace,
+)
 
 SNAPSHOTS: Final = 100
 GUEST_SECONDS: Final = 3600
@@ -63,9 +75,7 @@ def main(words: Sequence[str]) -> int:
     else:
         print(table(rows))
     failures = missed(rows, guest) if options.check else []
-    for failure in failures:
-        say(f"scripts/bench node: {failure}")
-    return 1 if failures else 0
+    return exit_code(failures, "node")
 
 
 def parse(words: Sequence[str]) -> argparse.Namespace:

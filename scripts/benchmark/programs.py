@@ -2,16 +2,12 @@
 
 import json
 import os
-import sys
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
-from benchmark.measure import ROOT, clean_environment
-
-PASSPHRASE: Final = "not a secret"
+from benchmark.measure import PASSPHRASE, clean_environment, rokctl
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,21 +88,6 @@ class Rokctl(Program):
 
     def _version(self, source: Source) -> str:
         return f"{source.volume}@{self._versions[source]}"
-
-
-def rokctl(*words: str) -> list[str]:
-    """A command of this tree."""
-    return [sys.executable, "-m", "rokctl", "--json", *words]
-
-
-def rokctl_state(folder: Path) -> dict[str, str]:
-    """The part of the environment that names the node's state and the passphrase, all in a folder."""
-    (folder / "passphrase").write_text(f"{PASSPHRASE}\n")
-    return {
-        "PYTHONPATH": str(ROOT),
-        "ROKCTL_STATE_DIR": str(folder / "state"),
-        "ROKCTL_PASSWORD_FILE": str(folder / "passphrase"),
-    }
 
 
 class Restic(Program):

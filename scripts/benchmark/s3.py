@@ -8,23 +8,24 @@ import argparse
 import json
 import os
 import shutil
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from benchmark.image import change, make_image
+from benchmark.image import ChangedVolume, make_image
 from benchmark.latency import Account, far_away
 from benchmark.measure import (
     CORES,
     MIB,
-    ROOT,
     Cost,
     clean_environment,
+    exit_code,
     leave,
     median,
     require_space,
+    rokctl,
+    rokctl_state,
     run,
     same_bytes,
     say,
@@ -71,9 +72,7 @@ def main(words: Sequence[str]) -> int:
             server.stop()
     print(json.dumps(record(options, bench)) if options.json else table(options, bench))
     failures = missed(bench) if options.check else []
-    for failure in failures:
-        say(f"scripts/bench: {failure}")
-    return 1 if failures else 0
+    return exit_code(failures)
 
 
 def parse(words: Sequence[str]) -> argparse.Namespace:
@@ -104,30 +103,18 @@ def milliseconds(text: str) -> float:
 
 
 class Bench:
-    """One image in a pool, with a snapshot before a change and one after it; and what each phase cost at each place."""
+    """One image in a pool, changed, and what each phase cost at each place."""
 
     def __init__(self, folder: Path, image: Path, server: Server, latency: float) -> None:
         self._folder, self._server, self._latency = folder, server, latency
         self._environment = {
             **clean_environment(),
             **server.environment,
-            "PYTHONPATH": str(ROOT),
-            "ROKCTL_STATE_DIR": str(folder / "state"),
-            "ROKCTL_PASSWORD_FILE": str(folder / "passphrase"),
+            **rokctl_state(folder),
         }
-        (folder / "passphrase").write_text("not a secret\n")
-        say("making a volume and two snapshots of it")
-        self._rokctl("pool", "create", "bench", "--dir", str(folder / "pool"))
-        self._rokctl("volume", "import", "bench/volume", str(image))
-        self._snapshots = [self._snapshot("before")]
-        change(Path(json.loads(self._rokctl("volume", "show", "bench/volume"))["path"]))
-        self._snapshots.append(self._snapshot("after"))
+        self._volume = ChangedVolume(folder, image, self._environment)
         self.costs: dict[tuple[str, str], list[Cost]] = {}
         self.accounts: dict[tuple[str, str], Account] = {}
-
-    def _snapshot(self, name: str) -> Path:
-        self._rokctl("snapshot", "create", f"bench/volume@{name}")
-        return Path(json.loads(self._rokctl("snapshot", "show", f"bench/volume@{name}"))["path"])
 
     def run(self, number: int) -> None:
         """All phases at each place."""
@@ -140,7 +127,7 @@ class Bench:
             self._run_at(place)
 
     def _run_at(self, place: Place) -> None:
-        before, after = self._snapshots
+        before, after = self._volume.before, self._volume.after
         restored = self._folder / "restored"
         self._at(place, "init", [], "repo", "init")
         self._at(place, FIRST_PUSH, [before], "snapshot", "push", "bench/volume@before")
@@ -167,11 +154,7 @@ class Bench:
         say(f"  {place.name}, {phase}: {cost.wall:.2f} s")
 
     def _measured(self, url: str, *words: str) -> Cost:
-        command = [sys.executable, "-m", "rokctl", "--json", "--repo", url, *words]
-        return run(command, self._environment, self._folder)[1]
-
-    def _rokctl(self, *words: str) -> str:
-        return run([sys.executable, "-m", "rokctl", "--json", *words], self._environment, self._folder)[0]
+        return run(rokctl("--repo", url, *words), self._environment, self._folder)[1]
 
     def medians(self) -> Mapping[tuple[str, str], Cost]:
         """Each place and phase, and the median of each of its figures."""

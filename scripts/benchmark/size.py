@@ -30,9 +30,11 @@ from benchmark.measure import (
     MIB,
     ROOT,
     clean_environment,
+    exit_code,
     in_another_process,
     leave,
     require_space,
+    rokctl,
     run,
     say,
     workspace,
@@ -70,9 +72,7 @@ def main(words: Sequence[str]) -> int:
     if python is not None:
         draw(python, "growth", record, options.plot)
     failures = missed(rows, versions) if options.check else []
-    for failure in failures:
-        say(f"scripts/bench size: {failure}")
-    return 1 if failures or (options.plot and python is None) else 0
+    return exit_code(failures, "size") or int(bool(options.plot) and python is None)
 
 
 def parse(words: Sequence[str]) -> argparse.Namespace:
@@ -139,8 +139,8 @@ def make_few(folder: Path, versions: int) -> None:
 
 def list_by_command(folder: Path) -> dict[str, Any]:
     """What the whole command takes, when the node has read the versions before."""
-    command = [sys.executable, "-m", "rokctl", "--json", "version", "list", "bucket/object-0"]
-    listed, cost = run(command, {**clean_environment(), "PYTHONPATH": str(ROOT), **environment(folder)}, folder)
+    command = rokctl("version", "list", "bucket/object-0")
+    listed, cost = run(command, {**clean_environment(), **environment(folder)}, folder)
     return {"seconds": cost.wall, "cpu": cost.cpu, "listed": len(listed.splitlines())}
 
 

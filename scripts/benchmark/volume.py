@@ -27,7 +27,18 @@ from benchmark.madeup import (
     make_volume,
     opened,
 )
-from benchmark.measure import CORES, MIB, ROOT, in_another_process, leave, require_space, say, warm, workspace
+from benchmark.measure import (
+    CORES,
+    MIB,
+    ROOT,
+    exit_code,
+    in_another_process,
+    leave,
+    require_space,
+    say,
+    warm,
+    workspace,
+)
 
 # The targets of --check.
 BEYOND_SECONDS: Final = 2.0  # what the push takes more than thin_delta
@@ -82,9 +93,7 @@ def main(words: Sequence[str]) -> int:
         record = measure(folder, layout)
     print(json.dumps(record) if options.json else "\n".join(lines(record)))
     failures = missed(record) if options.check else []
-    for failure in failures:
-        say(f"scripts/bench volume: {failure}")
-    return 1 if failures else 0
+    return exit_code(failures, "volume")
 
 
 def parse(words: Sequence[str]) -> argparse.Namespace:
