@@ -122,7 +122,7 @@ class Table:
         sizes: Words = self._rows["size"]
         return sizes
 
-    @property
+    @cached_property
     def said(self) -> list[bytes]:
         """Of the packs: a hash of what is stated."""
         said: list[bytes] = self._rows["said"].tolist()
