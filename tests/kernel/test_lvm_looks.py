@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 from lvm_fixture import GROUP, lvm
 
-from engine.clock import SystemClock
 from engine.device import lvmgroup, tool
 from engine.device.base import Outcome
 from engine.device.dm import Control
@@ -15,6 +14,7 @@ from engine.device.lvmreport import logical_volumes
 from engine.device.node import Node
 from engine.errors import NotFound, Refused
 from engine.units import MIB
+from tests.manual_clock import ManualClock
 
 
 @pytest.fixture
@@ -31,16 +31,9 @@ def programs(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     return started
 
 
-class StandingClock(SystemClock):
-    """To what was seen it is always just now: nothing is looked at again because it took a while."""
-
-    def monotonic(self) -> float:
-        return 0.0
-
-
 def find(tmp_path: Path) -> LvmPool:
-    """The pool, as a command finds it by its name."""
-    (found,) = find_pools(Node(clock=StandingClock(), locks=tmp_path / "locks"))
+    """The pool, as a command finds it by its name; no time passes for it, so that what it has seen stays fresh."""
+    (found,) = find_pools(Node(clock=ManualClock(), locks=tmp_path / "locks"))
     assert isinstance(found, LvmPool)
     return found
 
