@@ -1,5 +1,6 @@
 """Memory in whole pages, for buffers that are filled again and again."""
 
+import ctypes
 import mmap
 from contextlib import suppress
 
@@ -14,3 +15,11 @@ def pages(size: int) -> mmap.mmap:
     with suppress(OSError):  # a kernel without huge pages
         memory.madvise(mmap.MADV_HUGEPAGE)
     return memory
+
+
+def begins_a_page(memory: memoryview) -> bool:
+    """Does memory begin where a page does? The kernel may then write it to a disk as it lies.
+
+    Memory that may not be written, as of `bytes`, is said not to: Python does not tell where it is.
+    """
+    return not memory.readonly and ctypes.addressof(ctypes.c_char.from_buffer(memory)) % mmap.PAGESIZE == 0

@@ -13,6 +13,7 @@ import zstandard
 
 from engine.chunk.codec import Codec
 from engine.errors import Damaged
+from engine.pages import pages
 from engine.repo.document import EXPANDED_LIMIT, expand_frame
 from engine.repo.manifest import open_manifest
 from engine.repo.map import CHUNK_LIMIT, PAGE_REGIONS, REGION_BLOCKS, decode_page, decode_region
@@ -58,7 +59,7 @@ def as_document(blob: bytes) -> object:
 
 
 def as_chunk(blob: bytes) -> object:
-    return Codec().expand(blob, False, CHUNK_LIMIT)
+    return Codec().expand(blob, memoryview(pages(CHUNK_LIMIT)))
 
 
 def as_tags(blob: bytes) -> object:

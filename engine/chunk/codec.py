@@ -1,16 +1,20 @@
 """Chunks made shorter, and back: one zstd frame each (RFC 8878), or the bytes as they are where that is not shorter."""
 
+from typing import Final
+
 import zstandard
 
 from engine.chunk.identity import Buffer
 from engine.errors import Damaged
+
+_HINT: Final = "run `rokctl repo check` to find what else is damaged"
 
 
 class Codec:
     """Compresses at one zstd level. A thread needs its own: the contexts in it serve one call at a time."""
 
     def __init__(self, level: int = 1) -> None:
-        # A frame says how long the chunk is, so that `expand` can refuse before it allocates. It carries no checksum:
+        # A frame says how long the chunk is, so that a reader can refuse before it makes room. It carries no checksum:
         # every chunk is checked against its id.
         self._compressor = zstandard.ZstdCompressor(
             level=level, write_content_size=True, write_checksum=False, write_dict_id=False
@@ -24,28 +28,36 @@ class Codec:
         frame = self._compressor.compress(body)
         return (frame, False) if len(frame) < len(body) else (body, True)
 
-    def expand(self, payload: Buffer, raw: bool, length: int) -> Buffer:
-        """The chunk of `length` bytes; when raw, `payload` itself.
+    def expand(self, frame: Buffer, target: memoryview) -> None:
+        """Fill `target` with the content of the frame: no memory is taken beside it, whatever the frame is.
 
-        Raises Damaged when the payload is anything but that chunk, whatever it is, having allocated no more than `length`.
+        Raises Damaged when that has another length. What follows a frame is not looked at: whoever calls compares the
+        content with its id.
         """
-        if raw:
-            if len(payload) != length:
-                raise _damaged(length, f"{len(payload)} bytes are stored")
-            return payload
         try:
-            declared = zstandard.frame_content_size(payload)
-            if declared != length:
-                raise _damaged(length, "its zstd frame is of another length")
-            body = self._decompressor.decompress(payload, max_output_size=length, allow_extra_data=False)
+            if stated_length(frame) != len(target):
+                raise _damaged(len(target), "its zstd frame is of another length")
+            # Where there is room for all, zstd writes straight into the target: as fast as `decompress`, which allocates.
+            filled = self._decompressor.stream_reader(frame).readinto(target)
         except zstandard.ZstdError as error:
-            raise _damaged(length, str(error)) from error
-        assert len(body) == length, "zstd gives what the frame states, or an error"
-        return body
+            raise _damaged(len(target), str(error)) from error
+        if filled != len(target):
+            raise _damaged(len(target), "its zstd frame is cut short")
+
+
+def stated_length(frame: Buffer) -> int:
+    """How many bytes a frame says that it holds. Raises Damaged where it says nothing, or is none."""
+    try:
+        length = zstandard.frame_content_size(frame)
+    except zstandard.ZstdError as error:
+        raise Damaged(f"a zstd frame is damaged: {error}", hint=_HINT) from error
+    if length < 0:
+        raise Damaged("a zstd frame does not state its length", hint=_HINT)
+    return length
 
 
 def _damaged(length: int, reason: str) -> Damaged:
     return Damaged(
         f"a stored chunk of {length} bytes cannot be expanded: {reason}",
-        hint="run `rokctl repo check` to find what else is damaged",
+        hint=_HINT,
     )

@@ -10,6 +10,7 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+from mmap import PAGESIZE
 from pathlib import Path
 from typing import Final
 
@@ -18,9 +19,11 @@ from engine.device.base import Source, Target
 from engine.device.pagecache import QuietReader
 from engine.errors import Busy, Failed, NotFound, OutOfSpace, Refused, RokError
 from engine.extent import Extent, between, subtract
-from engine.units import MIB, SECTOR
+from engine.pages import begins_a_page
+from engine.units import KIB, MIB, SECTOR
 
 _DROP_WINDOW: Final = 16 * MIB
+_LONG: Final = 64 * KIB  # what is shorter is gathered better by the page cache
 _ZEROS: Final = bytes(MIB)
 _CANNOT_DISCARD: Final = (errno.EOPNOTSUPP, errno.ENOSYS)
 
@@ -43,12 +46,12 @@ def open_target(path: str) -> Iterator[Target]:
     must not stand behind a loop device. Raises Busy otherwise, NotFound, and Refused where permission is missing.
     """
     if Path(path).is_block_device():
-        with opened(path, os.O_RDWR | os.O_EXCL) as file:
-            yield _DeviceTarget(file, path)
+        with opened(path, os.O_RDWR | os.O_EXCL) as file, _around_the_cache(file) as direct:
+            yield _DeviceTarget(file, direct, path)
         return
-    with opened(path, os.O_RDWR) as file:
+    with opened(path, os.O_RDWR) as file, _around_the_cache(file) as direct:
         hold_exclusively(file, path)
-        yield _FileTarget(file, path)
+        yield _FileTarget(file, direct, path)
 
 
 def allocated(path: str, *, snapshot: bool) -> Iterator[Extent]:
@@ -91,12 +94,12 @@ def new_file(path: str, size: int) -> Iterator[Target]:
     final = Path(path)
     partial = final.with_name(f".{final.name}.partial")
     _refuse_taken(final)
-    with opened(str(partial), os.O_RDWR | os.O_CREAT) as file:
+    with opened(str(partial), os.O_RDWR | os.O_CREAT) as file, _around_the_cache(file) as direct:
         hold_exclusively(file, str(partial))
         try:
             os.ftruncate(file, 0)
             os.ftruncate(file, size)
-            yield _FileTarget(file, str(partial))
+            yield _FileTarget(file, direct, str(partial))
             os.fsync(file)
             _drop(file, 0, 0)
             _refuse_taken(final)
@@ -157,6 +160,20 @@ def opened(path: str, flags: int) -> Iterator[int]:
         yield file
     finally:
         os.close(file)
+
+
+@contextmanager
+def _around_the_cache(file: int) -> Iterator[int | None]:
+    """The same open file once more, for writes around the page cache; None where its filesystem has no such writes."""
+    try:
+        direct = os.open(f"/proc/self/fd/{file}", os.O_WRONLY | os.O_DIRECT | os.O_CLOEXEC)
+    except OSError:
+        yield None
+        return
+    try:
+        yield direct
+    finally:
+        os.close(direct)
 
 
 def translated(error: OSError, path: str, action: str) -> RokError:
@@ -220,10 +237,11 @@ class _Source:
 
 
 class _FileTarget:
-    """A file that is held exclusively."""
+    """A file that is held exclusively; `direct` is the same file, where writes may go around the page cache."""
 
-    def __init__(self, file: int, path: str) -> None:
+    def __init__(self, file: int, direct: int | None, path: str) -> None:
         self._file = file
+        self._direct = direct
         self._path = path
         self.size = os.lseek(file, 0, os.SEEK_END)
 
@@ -231,7 +249,9 @@ class _FileTarget:
         """See `Target`."""
         view = memoryview(body)
         assert 0 <= offset <= offset + len(view) <= self.size, f"write of {len(view)} bytes at {offset}, outside"
-        done = 0
+        done = self._write_directly(offset, view)
+        if done == len(view):
+            return
         while done < len(view):
             try:
                 done += os.pwrite(self._file, view[done:], offset + done)
@@ -239,6 +259,18 @@ class _FileTarget:
                 raise translated(error, self._path, f"writing at byte {offset + done}") from error
         # What is dropped while it is dirty begins to be written: else the flush at the end would find all of it waiting.
         _drop_windows(self._file, offset, offset + done)
+
+    def _write_directly(self, offset: int, view: memoryview) -> int:
+        """Write whole pages around the page cache: that copies nothing, and leaves the cache alone. How many bytes it wrote.
+
+        Whatever stands in its way stands in the way of the ordinary write of the rest too, which then tells it.
+        """
+        if self._direct is None or len(view) < _LONG or (offset | len(view)) % PAGESIZE or not begins_a_page(view):
+            return 0
+        try:
+            return os.pwrite(self._direct, view, offset)
+        except OSError:
+            return 0
 
     def discard(self, extent: Extent) -> None:
         """See `Target`. What cannot be discarded is overwritten with zeros."""
@@ -275,8 +307,8 @@ class _DeviceTarget(_FileTarget):
     So only whole multiples of the discard granularity are discarded; an unmapped data block reads as zeros.
     """
 
-    def __init__(self, file: int, path: str) -> None:
-        super().__init__(file, path)
+    def __init__(self, file: int, direct: int | None, path: str) -> None:
+        super().__init__(file, direct, path)
         number = os.fstat(file).st_rdev
         self._queue = Path(f"/sys/dev/block/{os.major(number)}:{os.minor(number)}/queue")
 

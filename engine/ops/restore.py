@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from engine.chunk.codec import Codec
 from engine.crew import employ
 from engine.device import blockio
 from engine.device.base import Outcome, Pool, Target, Volume
@@ -19,10 +18,11 @@ from engine.errors import NotFound, Refused, RokError
 from engine.extent import Extent, align, normalise, total
 from engine.ops.around import ForgivingReader
 from engine.ops.difference import RegionTask, difference_tasks, extent_of, fresh_tasks, overwrite_tasks, regions_of
+from engine.ops.gather import Gather
 from engine.progress import Progress
 from engine.repo.manifest import Manifest, Member
 from engine.repo.map import BLOCK, REGION, ZEROS, Entry, region_blocks
-from engine.repo.reader import Missing, Reader
+from engine.repo.reader import Missing, Reader, Room
 from engine.repo.repository import Repository
 from engine.units import format_size
 
@@ -31,7 +31,7 @@ _STREAM_STEP: Final = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class RestoreOptions:
-    """How to restore. More workers than cores pay where the store answers slowly; each takes 3 MiB of memory.
+    """How to restore. More workers than cores pay where the store answers slowly; each takes 7 MiB of memory.
 
     `around_damage`: what is lost is left as zeros and reported, where else it would be an error.
     With 0 of them the calling thread does it all.
@@ -209,7 +209,7 @@ class _Writer:
     ) -> None:
         self._losses = losses
         self._reader, self._target, self._size, self._progress = reader, target, size, progress
-        self._codec = Codec()
+        self._gather = Gather(target, size)
         self.written = 0
         self.discarded = 0
 
@@ -217,15 +217,17 @@ class _Writer:
         for extent in task.discard:
             self._target.discard(extent)
             self.discarded += extent.length
-        for entry, body in self._reader.tries(task.write, self._codec):
+        self._gather.region = task.region
+        for entry, body in self._reader.tries(task.write, self._gather):
             extent = extent_of(task.region, entry, self._size)
             if isinstance(body, Missing):
                 _lose(extent, body, self._losses)
                 self._target.discard(extent)
                 continue
-            self._target.write(extent.start, memoryview(body)[: extent.length])
+            self._gather.keep(len(body))
             self.written += extent.length
             self._progress.advance(extent.length)
+        self._gather.write()
 
     def finish(self) -> None:
         pass
@@ -270,9 +272,8 @@ def restore_to_stream(
     """Give the member's bytes to `write` in order, zeros included. Memory: one region of 64 MiB."""
     begun = repository.clock.monotonic()
     reader, losses = _begin(repository, member, options)
-    codec = Codec()
-    buffer = bytearray(min(REGION, region_blocks(member.size, 0) * BLOCK))
-    view = memoryview(buffer)
+    view = memoryview(bytearray(min(REGION, region_blocks(member.size, 0) * BLOCK)))
+    room = _Place(view)
     zeros = memoryview(bytes(_STREAM_STEP))
     progress.begin("restoring", member.size)
     try:
@@ -283,7 +284,7 @@ def restore_to_stream(
                     write(zeros[: min(_STREAM_STEP, length - at)])
             else:
                 entries = reader.region(reference, number, member.size)
-                for lost, error in _fill(view, entries, reader, codec):
+                for lost, error in _fill(view, entries, reader, room):
                     _lose(extent_of(number, lost, member.size), error, losses)
                 write(view[:length])
             progress.advance(length)
@@ -293,16 +294,27 @@ def restore_to_stream(
     return _report(manifest, member, "-", None, member.size, 0, seconds, Outcome.CREATED, losses)
 
 
-def _fill(view: memoryview, entries: Sequence[Entry], reader: Reader, codec: Codec) -> Iterator[tuple[Entry, Missing]]:
-    """Put a region into the view, and give what cannot be had, which is zeros there."""
+class _Place(Room):
+    """Chunks come where they belong in the view of a region."""
+
+    def __init__(self, view: memoryview) -> None:
+        super().__init__()
+        self._view = view
+
+    def for_chunk(self, entry: Entry) -> memoryview:
+        """See `Room`."""
+        return self._view[entry.start * BLOCK : (entry.start + entry.blocks) * BLOCK]
+
+
+def _fill(view: memoryview, entries: Sequence[Entry], reader: Reader, room: Room) -> Iterator[tuple[Entry, Missing]]:
+    """Put a region into the view, which is where the room is; and give what cannot be had, which is zeros there."""
     for entry in entries:
         if entry.is_hole:
             view[entry.start * BLOCK : (entry.start + entry.blocks) * BLOCK] = bytes(entry.blocks * BLOCK)
-    for entry, body in reader.tries((e for e in entries if not e.is_hole), codec):
+    for entry, body in reader.tries((e for e in entries if not e.is_hole), room):
         if isinstance(body, Missing):
             yield entry, body
-            body = bytes(entry.blocks * BLOCK)
-        view[entry.start * BLOCK : (entry.start + entry.blocks) * BLOCK] = body
+            view[entry.start * BLOCK : (entry.start + entry.blocks) * BLOCK] = bytes(entry.blocks * BLOCK)
 
 
 def _report(

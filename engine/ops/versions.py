@@ -4,7 +4,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from engine.chunk.codec import Codec
 from engine.crew import employ
 from engine.device.base import Change, ChangeKind
 from engine.extent import Extent, normalise, total
@@ -12,7 +11,7 @@ from engine.ops.difference import difference_tasks, extent_of, fresh_tasks
 from engine.progress import Progress
 from engine.repo.manifest import Manifest, Member
 from engine.repo.map import REGION, page_count, page_regions, region_count
-from engine.repo.reader import Missing, Reader
+from engine.repo.reader import Missing, Reader, Room
 from engine.repo.repository import Repository
 
 DEFAULT_WORKERS: Final = 4
@@ -136,7 +135,7 @@ class _Verifier:
 
     def __init__(self, reader: Reader, member: Member, progress: Progress) -> None:
         self._reader, self._member, self._progress = reader, member, progress
-        self._codec = Codec()
+        self._room = Room()
         self.chunks = 0
         self.verified = 0
         self.lost: list[Extent] = []
@@ -151,7 +150,7 @@ class _Verifier:
             start = number * REGION
             self.lost.append(Extent(start, min(REGION, size - start)))
             return
-        for entry, body in self._reader.tries(entries, self._codec):
+        for entry, body in self._reader.tries(entries, self._room):
             extent = extent_of(number, entry, size)
             if isinstance(body, Missing):
                 self.lost.append(extent)

@@ -9,15 +9,13 @@ from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from engine.chunk.codec import Codec
 from engine.device.base import Change, ChangeKind
 from engine.errors import Damaged
 from engine.extent import Extent, between, join
 from engine.ops.difference import difference_tasks, extent_of, fresh_tasks
 from engine.repo.manifest import Manifest, Member
 from engine.repo.map import BLOCK, PAGE_REGIONS, REGION, Entry
-from engine.repo.reader import Missing, Reader
-from engine.store.base import Buffer
+from engine.repo.reader import Missing, Reader, Room
 
 
 class HurtVersion(Damaged):
@@ -118,8 +116,8 @@ class _Place:
         self.region = region
         self._reader, self._entries = reader, entries
         self._starts = [entry.start * BLOCK for entry in entries]
-        self._codec = Codec()
-        self._last: tuple[Entry, Buffer] | None = None
+        self._room = _RoomForEach()
+        self._last: tuple[Entry, memoryview] | None = None
 
     def read_into(self, start: int, target: memoryview) -> None:
         """Fill `target` with the bytes of the region from `start` on."""
@@ -134,16 +132,23 @@ class _Place:
         for entry, body in self._bodies(wanted):
             part = _common(entry, start, end)
             at = part.start - entry.start * BLOCK
-            target[part.start - start : part.end - start] = memoryview(body)[at : at + part.length]
+            target[part.start - start : part.end - start] = body[at : at + part.length]
 
-    def _bodies(self, wanted: Sequence[Entry]) -> Iterable[tuple[Entry, Buffer]]:
+    def _bodies(self, wanted: Sequence[Entry]) -> Iterable[tuple[Entry, memoryview]]:
         kept = self._last
         if kept is not None and kept[0] in wanted:
             yield kept
-        for entry, body in self._reader.chunks((e for e in wanted if kept is None or e != kept[0]), self._codec):
+        for entry, body in self._reader.chunks((e for e in wanted if kept is None or e != kept[0]), self._room):
             if entry == wanted[-1]:
                 self._last = (entry, body)
             yield entry, body
+
+
+class _RoomForEach(Room):
+    """One chunk is kept after the next was read."""
+
+    def for_chunk(self, entry: Entry) -> memoryview:
+        return memoryview(bytearray(entry.blocks * BLOCK))
 
 
 def _common(entry: Entry, start: int, end: int) -> Extent:

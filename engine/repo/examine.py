@@ -4,14 +4,14 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
-import zstandard
 from blake3 import blake3
 
+from engine.chunk.codec import Codec, stated_length
 from engine.chunk.identity import chunk_id
 from engine.crew import employ
 from engine.errors import Damaged
+from engine.pages import pages
 from engine.progress import Progress
-from engine.repo.document import expand_frame
 from engine.repo.map import BLOCK, CHUNK_LIMIT
 from engine.repo.pack import PACK_LIMIT, ChunkId, Directory, PackKind, PackName, Record, read_directory
 from engine.repo.repository import Repository
@@ -187,7 +187,8 @@ class RecordOpener:
         self._cipher = keyring.cipher("pack", str(name))
         self._key = keyring.subkey("chunk id" if kind is PackKind.CHUNKS else "map id")
         self._kind = kind
-        self._decompressor = zstandard.ZstdDecompressor()
+        self._codec = Codec()
+        self._content = memoryview(pages(CHUNK_LIMIT))
 
     def open(self, record: Record, blob: memoryview) -> Opened:
         """The record at its place in the blob. Raises Damaged."""
@@ -195,8 +196,17 @@ class RecordOpener:
         if self._kind is PackKind.MAPS:
             identity, blocks = ChunkId(blake3(payload, key=self._key).digest()), 0
         else:
-            content = payload if record.raw else expand_frame(payload, CHUNK_LIMIT, self._decompressor)
+            content = payload if record.raw else self._expanded(payload)
             identity, blocks = ChunkId(chunk_id(self._key, content)), len(content) // BLOCK
         if identity[: len(record.chunk)] != record.chunk:
             raise Damaged("its content is not what its id says")
         return Opened(identity, payload, record.raw, blocks)
+
+    def _expanded(self, frame: Buffer) -> memoryview:
+        """The content of a frame, until the next."""
+        length = stated_length(frame)
+        if length > CHUNK_LIMIT:
+            raise Damaged(f"its zstd frame states {length} bytes, beyond the limit of {CHUNK_LIMIT}")
+        content = self._content[:length]
+        self._codec.expand(frame, content)
+        return content

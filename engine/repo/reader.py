@@ -18,9 +18,11 @@ from blake3 import blake3
 from engine.chunk.codec import Codec
 from engine.chunk.identity import chunk_id
 from engine.errors import Damaged
+from engine.pages import pages
 from engine.repo.index import Index, Location
 from engine.repo.map import (
     BLOCK,
+    CHUNK_LIMIT,
     REFERENCE,
     ZEROS,
     Entry,
@@ -34,7 +36,7 @@ from engine.repo.map import (
     region_columns,
 )
 from engine.repo.pack import PackName
-from engine.repo.seal import NONCE, Cipher, Keyring
+from engine.repo.seal import NONCE, TAG, Cipher, Keyring
 from engine.repo.span import spans
 from engine.store.base import Buffer, NoSuchBlob, Store
 from engine.units import MIB
@@ -63,8 +65,28 @@ class _Wanted:
     entry: Entry
 
 
+class Room:
+    """Where one thread has chunks put: each where the one before was, so it is used before the next is asked for."""
+
+    def __init__(self) -> None:
+        self.codec = Codec()
+        self._frame = self._body = memoryview(b"")
+
+    def for_chunk(self, entry: Entry) -> memoryview:
+        """Memory of the length of the entry, for its content. A try that fails may leave anything in it."""
+        if not self._body:
+            self._body = memoryview(pages(CHUNK_LIMIT))
+        return self._body[: entry.blocks * BLOCK]
+
+    def for_frame(self, length: int) -> memoryview:
+        """Memory for what the content is made of."""
+        if length > len(self._frame):
+            self._frame = memoryview(pages(max(length, CHUNK_LIMIT)))
+        return self._frame[:length]
+
+
 class Reader:
-    """Reads maps and chunks. Any number of threads may; each passes its own Codec.
+    """Reads maps and chunks. Any number of threads may; each passes its own Room.
 
     `renew` gives the index as it is now.
     """
@@ -195,17 +217,17 @@ class Reader:
         """Does some pack hold the chunk? Its content is not looked at."""
         return self._index.find(chunk) is not None
 
-    def chunks(self, entries: Iterable[Entry], codec: Codec) -> Iterator[tuple[Entry, Buffer]]:
+    def chunks(self, entries: Iterable[Entry], room: Room) -> Iterator[tuple[Entry, memoryview]]:
         """The content of the entries that are chunks, each as soon as it is there, in the order of the packs.
 
         Raises Missing for a chunk that no pack gives.
         """
-        for entry, body in self.tries(entries, codec):
+        for entry, body in self.tries(entries, room):
             if isinstance(body, Missing):
                 raise body
             yield entry, body
 
-    def tries(self, entries: Iterable[Entry], codec: Codec) -> Iterator[tuple[Entry, Buffer | Missing]]:
+    def tries(self, entries: Iterable[Entry], room: Room) -> Iterator[tuple[Entry, memoryview | Missing]]:
         """The same, with the error in place of the content for a chunk that no pack gives: first those that none states."""
         wanted, listed = [], list(entries)
         for entry, found in zip(listed, self._index.locations([entry.chunk for entry in listed]), strict=True):
@@ -217,9 +239,9 @@ class Reader:
             wanted.append(_Wanted(location, entry))
         wanted.sort(key=lambda one: (one.location.pack, one.location.offset))
         for span in spans(wanted, _place):
-            yield from self._read_span(span, codec)
+            yield from self._read_span(span, room)
 
-    def _read_span(self, span: Sequence[_Wanted], codec: Codec) -> Iterator[tuple[Entry, Buffer | Missing]]:
+    def _read_span(self, span: Sequence[_Wanted], room: Room) -> Iterator[tuple[Entry, memoryview | Missing]]:
         first, last = span[0].location, span[-1].location
         length = last.offset + last.length - first.offset
         try:
@@ -228,24 +250,24 @@ class Reader:
             sealed = memoryview(b"")
         for one in span:
             at = one.location.offset - first.offset
-            yield one.entry, self._open(one, sealed[at : at + one.location.length], codec)
+            yield one.entry, self._open(one, sealed[at : at + one.location.length], room)
 
-    def _open(self, one: _Wanted, sealed: memoryview, codec: Codec) -> Buffer | Missing:
+    def _open(self, one: _Wanted, sealed: memoryview, room: Room) -> memoryview | Missing:
         try:
-            return self._verified(one.location, one.entry, sealed, codec)
+            return self._verified(one.location, one.entry, sealed, room)
         except Damaged as first:
             problem = f"chunk {one.entry.chunk.hex()} in pack {one.location.pack} cannot be read: {first.message}"
             try:
-                return self._persist(lambda index: self._find_chunk(index, one.entry, codec, problem))
+                return self._persist(lambda index: self._find_chunk(index, one.entry, room, problem))
             except Missing as missing:
                 return missing
 
-    def _find_chunk(self, index: Index, entry: Entry, codec: Codec, problem: str) -> Buffer:
+    def _find_chunk(self, index: Index, entry: Entry, room: Room, problem: str) -> memoryview:
         kind = Missing
         for location in index.find_all(entry.chunk):
             try:
                 sealed = self._store.get_range(location.pack.key, location.offset, location.length)
-                return self._verified(location, entry, memoryview(sealed), codec)
+                return self._verified(location, entry, memoryview(sealed), room)
             except NoSuchBlob:
                 kind = _Gone
             except Damaged:
@@ -274,11 +296,16 @@ class Reader:
                 self._index = self._renew()
         return True
 
-    def _verified(self, location: Location, entry: Entry, sealed: memoryview, codec: Codec) -> Buffer:
+    def _verified(self, location: Location, entry: Entry, sealed: memoryview, room: Room) -> memoryview:
         if len(sealed) != location.length:
             raise Damaged("the pack is missing or cut short")
-        payload = self._cipher(location.pack).open(entry.chunk[:NONCE], sealed)
-        body = codec.expand(payload, location.raw, entry.blocks * BLOCK)
+        cipher, nonce, body = self._cipher(location.pack), entry.chunk[:NONCE], room.for_chunk(entry)
+        if location.raw:
+            cipher.open_into(nonce, sealed, body)
+        else:
+            frame = room.for_frame(len(sealed) - TAG)
+            cipher.open_into(nonce, sealed, frame)
+            room.codec.expand(frame, body)
         if chunk_id(self._chunk_key, body)[:REFERENCE] != entry.chunk:
             raise Damaged("its content is not what its id says")
         return body

@@ -31,6 +31,10 @@ class Cipher(Protocol):
         """The plaintext. Raises Damaged when a byte is not what was sealed."""
         ...
 
+    def open_into(self, nonce: Buffer, sealed: Buffer, target: memoryview) -> None:
+        """Fill `target` with the plaintext. Raises Damaged when that has another length, or a byte is not what was sealed."""
+        ...
+
 
 class AesGcm:
     """AES-256-GCM."""
@@ -45,14 +49,22 @@ class AesGcm:
 
     def open(self, nonce: Buffer, sealed: Buffer, associated: bytes | None = None) -> bytearray:
         """Decrypt and verify."""
-        if len(sealed) < TAG:
-            raise Damaged("a sealed piece is shorter than its tag")
-        plaintext = bytearray(len(sealed) - TAG)
+        plaintext = bytearray(_opened_length(sealed))
+        self._open_into(nonce, sealed, associated, plaintext)
+        return plaintext
+
+    def open_into(self, nonce: Buffer, sealed: Buffer, target: memoryview) -> None:
+        """Decrypt straight into `target`, and verify."""
+        _check_length(sealed, target)
+        self._open_into(nonce, sealed, None, target)
+
+    def _open_into(
+        self, nonce: Buffer, sealed: Buffer, associated: bytes | None, target: bytearray | memoryview
+    ) -> None:
         try:
-            self._aead.decrypt_into(nonce, sealed, associated, plaintext)
+            self._aead.decrypt_into(nonce, sealed, associated, target)
         except InvalidTag:
             raise Damaged("decryption failed: the bytes are not what was written, or the key is another") from None
-        return plaintext
 
 
 class Unencrypted:
@@ -68,12 +80,18 @@ class Unencrypted:
 
     def open(self, nonce: Buffer, sealed: Buffer, associated: bytes | None = None) -> bytes:
         """Verify, and return what was sealed."""
-        if len(sealed) < TAG:
-            raise Damaged("a sealed piece is shorter than its tag")
-        view = memoryview(sealed)
-        if self._tag(nonce, view[:-TAG], associated) != view[-TAG:]:
+        return bytes(self._verified(nonce, sealed, associated))
+
+    def open_into(self, nonce: Buffer, sealed: Buffer, target: memoryview) -> None:
+        """Verify, and copy."""
+        _check_length(sealed, target)
+        target[:] = self._verified(nonce, sealed, None)
+
+    def _verified(self, nonce: Buffer, sealed: Buffer, associated: bytes | None) -> memoryview:
+        plaintext, tag = memoryview(sealed)[: _opened_length(sealed)], memoryview(sealed)[-TAG:]
+        if self._tag(nonce, plaintext, associated) != tag:
             raise Damaged("the bytes are not what was written")
-        return bytes(view[:-TAG])
+        return plaintext
 
     def _tag(self, nonce: Buffer, plaintext: Buffer, associated: bytes | None) -> bytes:
         hasher = blake3(nonce, key=self._key)
@@ -81,6 +99,17 @@ class Unencrypted:
             hasher.update(associated)
         hasher.update(plaintext)
         return hasher.digest(length=TAG)
+
+
+def _opened_length(sealed: Buffer) -> int:
+    if len(sealed) < TAG:
+        raise Damaged("a sealed piece is shorter than its tag")
+    return len(sealed) - TAG
+
+
+def _check_length(sealed: Buffer, target: memoryview) -> None:
+    if _opened_length(sealed) != len(target):
+        raise Damaged(f"a sealed piece of {len(sealed)} bytes does not hold {len(target)}")
 
 
 class Keyring:

