@@ -40,6 +40,8 @@ EXIT_CODES: Final[Mapping[type[RokError], int]] = {
     RokError: FAILED,
 }
 
+KALEC: Final = "kalec"
+
 # Each noun is a module that is imported when it is used: `rokctl pool list` has no need of the rest.
 NOUNS: Final[Mapping[str, tuple[str, str]]] = {
     "pool": ("rokctl.pool", "Pools: where volumes and snapshots live."),
@@ -48,7 +50,7 @@ NOUNS: Final[Mapping[str, tuple[str, str]]] = {
     "version": ("rokctl.version", "Versions of objects in a repository."),
     "restore": ("rokctl.restore", "Bring a version back, to a volume or to a file."),
     "repo": ("rokctl.repo", "The repository: where versions live."),
-    "kalec": ("kalec.cli", "The notebook compiler, as the program kalec."),
+    KALEC: ("kalec.cli", "The notebook compiler, as the program kalec."),
 }
 
 
@@ -64,6 +66,8 @@ class Nouns(TyperGroup):
         if cmd_name not in NOUNS:
             return None
         module, help_text = NOUNS[cmd_name]
+        if cmd_name != KALEC:
+            _keep_numpy_to_one_thread()
         loaded = typer.main.get_command(importlib.import_module(module).app)
         loaded.short_help = help_text
         read_plainly(loaded)
@@ -84,6 +88,14 @@ class Nouns(TyperGroup):
         """Let a word that is no noun be answered with the near ones."""
         self.commands = dict.fromkeys(NOUNS)  # type: ignore[assignment]  # only its keys are compared with the word
         return super().resolve_command(ctx, args)
+
+
+def _keep_numpy_to_one_thread() -> None:
+    """OpenBLAS starts a thread for each core when it is loaded, which spin a while, and nothing here calls it.
+
+    The steps of a notebook, which would inherit this, may well do.
+    """
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 
 app = typer.Typer(cls=Nouns, rich_markup_mode=None, pretty_exceptions_enable=False)

@@ -49,7 +49,7 @@ class Program(ABC):
 
     @abstractmethod
     def restore(self, source: Source, folder: Path) -> list[list[str]]:
-        """Write the version of a source to a new file below an empty folder."""
+        """Write the version of a source to a new file below an empty folder, and to the disk."""
 
     @abstractmethod
     def verify(self) -> list[list[str]]:
@@ -109,7 +109,7 @@ class Restic(Program):
         return [self._words("backup", "--json", str(source.path))]
 
     def restore(self, source: Source, folder: Path) -> list[list[str]]:
-        return [self._words("restore", self._versions[source], "--target", str(folder))]
+        return [self._words("restore", self._versions[source], "--target", str(folder)), to_disk(source, folder)]
 
     def verify(self) -> list[list[str]]:
         return [self._words("check", "--read-data")]
@@ -142,13 +142,19 @@ class Borg(Program):
         """Its archives are named by us."""
 
     def restore(self, source: Source, folder: Path) -> list[list[str]]:
-        return [["env", "-C", str(folder), self._executable, "extract", "--sparse", f"::{archive(source)}"]]
+        extract = ["env", "-C", str(folder), self._executable, "extract", "--sparse", f"::{archive(source)}"]
+        return [extract, to_disk(source, folder)]
 
     def verify(self) -> list[list[str]]:
         return [[self._executable, "check", "--verify-data"]]
 
     def collect(self, source: Source) -> list[list[str]]:
         return [[self._executable, "delete", f"::{archive(source)}"], [self._executable, "compact"]]
+
+
+def to_disk(source: Source, folder: Path) -> list[str]:
+    """Bring what a peer restored below a folder to the disk. A restore by rokctl ends there, and theirs do not."""
+    return ["sync", f"{folder}{source.path}"]
 
 
 def archive(source: Source) -> str:

@@ -18,7 +18,7 @@ BORDER = {
     *("rokctl", "rokctl.cli", "rokctl.names", "rokctl.options", "rokctl.render", "rokctl.signals", "rokctl.wiring"),
 }
 A_LISTING_IN_A_DIRECTORY = BORDER | {
-    *("rokctl.snapshot", "rokctl.push", "engine.config", "engine.extent"),
+    *("rokctl.snapshot", "rokctl.push", "engine.config", "engine.extent", "engine.pages"),
     *(f"engine.device.{name}" for name in ("base", "pools", "directory", "folder", "records", "rules", "inuse")),
     *(f"engine.device.{name}" for name in ("blockio", "pagecache", "native", "filecopy", "fiemap")),
 }
@@ -67,3 +67,18 @@ def test_no_option_of_any_command_is_left_to_typer_which_would_load_pydantic():
         f"{words} {one.name}" for words, one in parameters() if not isinstance(one.get_runtime_param(), _PlainParameter)
     ]
     assert left == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("noun", "threads"), [("repo", "1"), ("kalec", None)])
+def test_numpy_gets_one_thread_but_in_a_notebook_all_that_it_wants(noun, threads):
+    script = f"""
+import os
+from rokctl.cli import run
+run(["{noun}", "--help"])
+assert os.environ.get("OPENBLAS_NUM_THREADS") == {threads!r}
+import numpy
+assert len(os.listdir("/proc/self/task")) == 1 or {threads is None}
+"""
+    environment = {name: value for name, value in os.environ.items() if name != "OPENBLAS_NUM_THREADS"}
+    subprocess.run([sys.executable, "-c", script], cwd=ROOT, env=environment, capture_output=True, check=True)
