@@ -4,9 +4,11 @@ Nothing below `rokctl` looks these up for itself. What is heavy (numpy, cryptogr
 functions that need it, because most commands do not, and the start-up is part of the product.
 """
 
+import importlib
 import os
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
@@ -140,35 +142,36 @@ class Session:
     @contextmanager
     def repository(self, *, limit_upload: int | None = None, paper: Path | None = None) -> "Iterator[Repository]":
         """The configured repository, open until the end of the `with`; by the paper copy in a file, if one is named."""
-        from engine.repo.repository import open_repository
-        from rokctl.secret import read_paper, read_secret
 
         def ask() -> "Secret | PaperKey":
+            from rokctl.secret import read_paper, read_secret
+
             return read_paper(paper) if paper else read_secret(self.config.repository, self.world.environment)
 
         with self.store(limit_upload=limit_upload) as store:
-            yield open_repository(store, ask, clock=self.world.clock, entropy=self.world.entropy, caches=self._caches)
+            yield self._open(store, ask)
 
     @contextmanager
     def destination(self, given: "RepositoryConfig", *, limit_upload: int | None = None) -> "Iterator[Repository]":
         """The repository that another one is copied to, open until the end of the `with`."""
-        from engine.repo.repository import open_repository
         from rokctl.secret import DESTINATION, read_secret
 
         if given.url is None:
             raise Refused("no repository to copy to was named", hint="give --to URL, or set ROKCTL_TO_REPOSITORY")
         with self._store_at(given.url, limit_upload=limit_upload) as store:
-            yield open_repository(
-                store,
-                lambda: read_secret(given, self.world.environment, role=DESTINATION),
-                clock=self.world.clock,
-                entropy=self.world.entropy,
-                caches=self._caches,
-            )
+            yield self._open(store, lambda: read_secret(given, self.world.environment, role=DESTINATION))
 
-    @property
-    def _caches(self) -> Path:
-        return self.state_directory / "cache"
+    def _open(self, store: "Store", ask: "Callable[[], Secret | PaperKey]") -> "Repository":
+        # Half of the time goes into a key that is derived from the secret, by another core if there is one.
+        with loading("engine.repo.repository"):
+            from engine.repo.unlock import unlock
+
+            unlocked = unlock(store, ask)
+        from engine.repo.repository import work_with
+
+        return work_with(
+            store, unlocked, clock=self.world.clock, entropy=self.world.entropy, caches=self.state_directory / "cache"
+        )
 
     def first_secret(self) -> "Secret":
         """The secret of a repository to be made; a person types a passphrase twice."""
@@ -218,6 +221,22 @@ def _lvm_pools() -> "Sequence[Pool]":
     from engine.device.lvm import find_pools
 
     return find_pools()
+
+
+@contextmanager
+def loading(module: str) -> "Iterator[None]":
+    """Load a module beside what is done in the `with`; its importer afterwards finds it there."""
+
+    def load() -> None:
+        with suppress(ImportError):  # the importer will meet it too, where it can be told
+            importlib.import_module(module)
+
+    beside = threading.Thread(target=load)
+    beside.start()
+    try:
+        yield
+    finally:
+        beside.join()
 
 
 def settings(**values: Any) -> dict[str, Any]:

@@ -13,12 +13,12 @@ from typing import Final, TypeVar
 
 import numpy as np
 
-from engine.chunk.fingerprint import BLOCK, Flags, Window
+from engine.chunk.fingerprint import Flags, Window
+from engine.chunk.grid import BLOCK, REGION_BLOCKS
 from engine.chunk.rule import AHEAD, BEHIND, LONGEST, Borders
 
 __all__ = ["BLOCK", "REGION_BLOCKS", "Fresh", "Hole", "Kept", "Read", "Window", "cut", "recut"]
 
-REGION_BLOCKS: Final = 16384
 SMALLEST_WINDOW: Final = LONGEST + BEHIND + AHEAD + 2  # blocks: a longest chunk, and what is looked at around its end
 WORTH_SKIPPING: Final = 16  # blocks: to read over a shorter hole of the old map is cheaper than to read twice
 

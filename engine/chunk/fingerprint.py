@@ -8,10 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 from xxhash import xxh3_64_intdigest
 
+from engine.chunk.grid import BLOCK
 from engine.pages import pages
 from engine.units import MIB
-
-BLOCK: Final = 4096
 
 Flags = NDArray[np.bool_]
 

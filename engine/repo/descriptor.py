@@ -9,9 +9,9 @@ from typing import Any, Final
 
 from blake3 import blake3
 
+from engine.chunk.grid import BLOCK, REGION_BLOCKS
 from engine.errors import Damaged, NotFound, Refused
 from engine.repo.document import Fields, canonical, parse_object
-from engine.repo.map import BLOCK, REGION
 from engine.repo.seal import Keyring
 from engine.store.base import NoSuchBlob, Store
 from engine.units import KIB
@@ -25,7 +25,7 @@ REBUILD_HINT: Final = (
 
 _PROGRAM: Final = "rokctl"
 _ENCRYPTIONS: Final = ("aes-256-gcm", "none")
-_CHUNKING: Final = {"rule": "g3", "block": BLOCK, "region": REGION}
+_CHUNKING: Final = {"rule": "g3", "block": BLOCK, "region": BLOCK * REGION_BLOCKS}
 DESCRIPTOR_LIMIT: Final = 64 * KIB
 _MASTER: Final = 32
 _VERSION_KEY: Final = re.compile("versions/[0-9a-f]{32}")

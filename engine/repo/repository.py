@@ -21,11 +21,8 @@ from engine.repo.descriptor import (
     DESCRIPTOR_KEY,
     DESCRIPTOR_LIMIT,
     Descriptor,
-    check_seal,
-    clear_master,
     make_descriptor,
     parse_descriptor,
-    read_descriptor,
 )
 from engine.repo.document import DOCUMENT_LIMIT
 from engine.repo.factcache import FactCache, Read
@@ -42,7 +39,7 @@ from engine.repo.segment import SEGMENT_LIMIT, PackFacts, decode_segment, facts_
 from engine.repo.session import PACK_TARGET, Purpose, Session, open_session, session_of
 from engine.repo.stated import Stated
 from engine.repo.table import Table
-from engine.repo.unlock import unlock
+from engine.repo.unlock import Unlocked, unlock
 from engine.store.base import Blob, BlobExists, NoSuchBlob, Store
 from engine.units import MIB
 
@@ -144,20 +141,20 @@ def open_repository(
     entropy: Entropy,
     caches: Path | None = None,
 ) -> "Repository":
-    """Open the repository in a store, without writing to it. `ask` gives the secret, and is called only when it takes one.
+    """Open the repository in a store, without writing to it. The arguments and errors are those of `unlock` and `work_with`."""
+    return work_with(store, unlock(store, ask), clock=clock, entropy=entropy, caches=caches)
+
+
+def work_with(
+    store: Store, unlocked: Unlocked, *, clock: Clock, entropy: Entropy, caches: Path | None = None
+) -> "Repository":
+    """The repository in a store that was unlocked.
 
     `caches` is where this node keeps what it has read, in a folder for each repository; without it, that is in memory.
-    Raises NotFound when nothing is there, Refused when it is of another program or too new, WrongKey, Damaged.
     """
-    descriptor = read_descriptor(store)
-    if descriptor.encrypted:
-        master, key = unlock(store, descriptor, ask())
-    else:
-        master, key = clear_master(descriptor), None
-    keyring = Keyring(master, encrypted=descriptor.encrypted)
-    check_seal(descriptor, keyring, store.url)
+    descriptor = unlocked.descriptor
     cache = None if caches is None else caches / descriptor.id
-    return Repository(store, descriptor, keyring, clock, entropy, key=key, cache=cache)
+    return Repository(store, descriptor, unlocked.keyring, clock, entropy, key=unlocked.key, cache=cache)
 
 
 class Repository:

@@ -1,11 +1,13 @@
 """Opening: which of the keys of a repository does a secret open?"""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from engine.errors import Damaged, Refused, RokError, WrongKey
-from engine.repo.descriptor import Descriptor
+from engine.repo.descriptor import Descriptor, check_seal, clear_master, read_descriptor
 from engine.repo.keyblob import KEY_LIMIT, KEYS_PREFIX, Secret, parse_key, unwrap_master
 from engine.repo.paper import PaperKey
+from engine.repo.seal import Keyring
 from engine.store.base import NoSuchBlob, Store
 
 
@@ -26,7 +28,29 @@ class Tried:
     problem: RokError | None
 
 
-def unlock(store: Store, descriptor: Descriptor, secret: Secret | PaperKey) -> tuple[bytes, str | None]:
+@dataclass(frozen=True, slots=True)
+class Unlocked:
+    """What it takes to work with a repository. `key` names the key that opened it; None where it took none, or a paper copy."""
+
+    descriptor: Descriptor
+    keyring: Keyring
+    key: str | None
+
+
+def unlock(store: Store, ask: Callable[[], Secret | PaperKey]) -> Unlocked:
+    """Learn what repository is in a store, and its keys. `ask` gives the secret, and is called only when it takes one.
+
+    Nothing is loaded for it that works with chunks or maps: whoever is in a hurry loads that meanwhile.
+    Raises NotFound when nothing is there, Refused when it is of another program or too new, WrongKey, Damaged.
+    """
+    descriptor = read_descriptor(store)
+    master, key = _master(store, descriptor, ask()) if descriptor.encrypted else (clear_master(descriptor), None)
+    keyring = Keyring(master, encrypted=descriptor.encrypted)
+    check_seal(descriptor, keyring, store.url)
+    return Unlocked(descriptor, keyring, key)
+
+
+def _master(store: Store, descriptor: Descriptor, secret: Secret | PaperKey) -> tuple[bytes, str | None]:
     """The master key of an encrypted repository, and the name of the key that gave it; a paper copy has none.
 
     Raises WrongKey when every key was tried; Damaged, or Refused for one of a newer program, when a key could not be.

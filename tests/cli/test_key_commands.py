@@ -197,7 +197,7 @@ SECRETS = {
 
 
 @pytest.mark.parametrize("option", SECRETS)
-@pytest.mark.parametrize("place", ["engine.repo.keyblob._derive", "engine.repo.repository.check_seal"])
+@pytest.mark.parametrize("place", ["engine.repo.keyblob._derive", "engine.repo.unlock.check_seal"])
 def test_a_crash_in_the_middle_of_opening_shows_no_secret(
     rokctl, encrypted, files, world, monkeypatch, capfdbinary, option, place
 ):

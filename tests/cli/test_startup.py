@@ -82,3 +82,11 @@ assert len(os.listdir("/proc/self/task")) == 1 or {threads is None}
 """
     environment = {name: value for name, value in os.environ.items() if name != "OPENBLAS_NUM_THREADS"}
     subprocess.run([sys.executable, "-c", script], cwd=ROOT, env=environment, capture_output=True, check=True)
+
+
+@pytest.mark.slow
+def test_a_repository_is_unlocked_without_what_is_loaded_meanwhile():
+    loaded = modules_after("import engine.repo.unlock", world={})
+
+    assert "cryptography" in loaded
+    assert not {"numpy", "engine.repo.repository"} & loaded
