@@ -22,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.errors import Damaged
+from engine.heap import trim_heap
 
 Mask = npt.NDArray[np.bool_]
 Fill = Callable[[int], None]  # writes a layer into an empty file, given its descriptor. Raises OSError.
@@ -96,6 +97,7 @@ class Layers(Generic[L]):
                     if writer.may_fold:
                         self._tidy(writer, listed)
                     parts = self._choose(listed)
+                trim_heap()  # a layer is made of much that was read, and what comes next needs the room
             return list(parts.values())
 
     def forget(self, blobs: Collection[str]) -> None:

@@ -142,9 +142,10 @@ class _Collection:
         self._repository = repository
         self._options = options
         self._cache = cache
+        repository.stated()  # the node's cache is made before the marks are there: each takes much memory
         self._marks = _load_marks(cache, repository.id)
         self._kept = self._marks.versions
-        self._map_reader: Reader | None = None
+        self._maps: _Maps | None = None
         self._survey = PackSurvey((), (), ())
         self._waiting: list[Waiting] = []
         self._report = CollectReport(dry_run=options.dry_run)
@@ -156,14 +157,13 @@ class _Collection:
         for record in read_condemnations(repository):
             self._advance(record)
         self._condemn()
+        self._keep_marks()
         merged = self._consolidate()
         report.segments_removed, report.segments_written = merged.removed, merged.written
         sweep = plan_sweep(repository, options.keep_tombstones)
         report.leftovers_removed = len(sweep.keys)
         if not options.dry_run:
             sweep.carry_out(repository)
-        if self._cache is not None and self._marks.versions != self._kept:
-            self._marks.save(self._cache, repository.id)
         report.waiting = tuple(self._waiting)
         return report
 
@@ -315,18 +315,21 @@ class _Collection:
     def _read_maps(self, maps: Sequence[bytes]) -> list[bytes]:
         self._report.maps_read += len(maps)
         for _ in range(_ROUNDS):
-            if self._map_reader is None:
-                repository = self._repository
-                # In whatever pack: what is condemned may be read as long as it is there.
-                self._map_reader = Reader(repository.store, repository.keyring, repository.index_without(()))
+            self._maps = self._maps or _Maps(self._repository)
             try:
-                return self._repository.concurrently(self._map_reader.encoded_map, maps)
+                return self._maps.read(maps)
             except Missing as error:
-                self._map_reader, missing = None, error  # other collections move maps to newer packs: look again
+                self._maps, missing = None, error  # other collections move maps to newer packs: look again
         raise Damaged(
             f"nothing more was deleted: {missing.message}, so it cannot be told what a version needs",
             hint="`rokctl repo check` names the versions that are hurt: forget them, or mend them by `rokctl repo repair`",
         ) from missing
+
+    def _keep_marks(self) -> None:
+        """Keep the marks, and let go of them: what is left to do needs its own memory."""
+        if self._cache is not None and self._marks.versions != self._kept:
+            self._marks.save(self._cache, self._repository.id)
+        self._marks, self._maps = Marks(), None
 
     def _consolidate(self) -> Consolidation:
         options, survey = self._options, self._survey
@@ -337,6 +340,21 @@ class _Collection:
             dangling_share=options.dangling_share,
             dry_run=options.dry_run,
         )
+
+
+class _Maps:
+    """Reads maps in whatever pack: what is condemned may be read as long as it is there. Each once, so none is kept."""
+
+    def __init__(self, repository: Repository) -> None:
+        self._concurrently, self._index = repository.concurrently, repository.index_without(())
+        self._reader = Reader(repository.store, repository.keyring, self._index, map_cache=0)
+
+    def read(self, maps: Sequence[bytes]) -> list[bytes]:
+        """The maps of these references. Raises Missing."""
+        try:
+            return self._concurrently(self._reader.encoded_map, maps)
+        finally:
+            self._index.release()  # or the whole of it would soon be in memory, beside the marks
 
 
 @dataclass(frozen=True, slots=True)

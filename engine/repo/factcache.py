@@ -76,11 +76,13 @@ def _batches(
     batch: list[tuple[str, Sequence[PackFacts]]] = []
     entries = 0
     for name, packs in segments:
-        if packs is not None:
-            batch.append((name, packs))
-            entries += sum(pack.entries for pack in packs)
-        if entries >= _BATCH:
+        if packs is None:
+            continue
+        more = sum(pack.entries for pack in packs)
+        if batch and entries + more > _BATCH:
             yield batch
             batch, entries = [], 0
+        batch.append((name, packs))
+        entries += more
     if batch:
         yield batch

@@ -176,6 +176,11 @@ class Index:
             for number, offset, length, raw in zip(*columns, strict=True)
         ]
 
+    def release(self) -> None:
+        """Let go of the memory of the tables that were looked at; they are mapped in again when they are next needed."""
+        for shard in self._shards:
+            shard.table.release()
+
     def claim(self, prefix: bytes) -> bool:
         """True for the one caller who must store this chunk; False when it is stored to stay, or someone else has claimed it."""
         high, low = halves(prefix)

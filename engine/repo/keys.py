@@ -68,6 +68,8 @@ class SortedKeys:
 
     def edges(self, bits: int) -> Positions:
         """Where each value of so many top bits begins, and the end: what is between two of them is a range of keys."""
+        if bits <= self._bits:  # the fan has it, and a search would touch the keys all over
+            return self._fan_array[:: 1 << (self._bits - bits)].astype(np.int64)
         values = np.arange(1 << bits, dtype=np.uint64) << np.uint64(64 - bits) if bits else np.zeros(1, np.uint64)
         return np.append(np.searchsorted(self.highs, values), len(self))
 

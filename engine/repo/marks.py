@@ -5,12 +5,13 @@ something live names it. The marks are counts by reference, so that when version
 come to life or die by it: the cost of keeping them up to date follows the change, not what is stored.
 
 Marks are a cache. They are kept with checksums; lost or damaged they are made anew, from all maps.
-Memory: 20 bytes a reference, and as much again while they change or are kept.
+Memory: 20 bytes a reference. They are changed, read and kept piece by piece and where they stand, because a copy of one
+column is as large as a collection's other needs together.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -21,12 +22,14 @@ from engine.repo.document import Fields, canonical, parse_object
 from engine.repo.keys import all_halves
 from engine.repo.map import REFERENCE, references
 from engine.store.base import Store
+from engine.units import MIB
 
 Words = npt.NDArray[np.uint64]
 Counts = npt.NDArray[np.uint32]
 Sums = npt.NDArray[np.int64]
 Places = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
+Column = TypeVar("Column", Words, Counts)
 ReadMaps = Callable[[Sequence[bytes]], Iterable[bytes]]  # the encoded maps of these references, in order
 
 _FOLDER: Final = "marks"
@@ -34,6 +37,8 @@ _DIGEST: Final = 32
 _MAP_LEVELS: Final = 3  # tops, pages, regions; below them are chunks
 _RUN: Final = 1 << 18
 _BATCH: Final = 256
+_PIECE: Final = 1 << 16  # marks that are moved at once
+_READ: Final = 4 * MIB
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,35 +142,37 @@ class Marks:
         self._counts[places[found]] = after[found]  # the dead keep their places, with a count of nothing
         if not found.all():
             new = ~found
-            # Half by half, so that no more than one half is there twice.
-            self._keys = Keys(np.insert(self._keys.high, places[new], keys.high[new]), self._keys.low)
-            self._keys = Keys(self._keys.high, np.insert(self._keys.low, places[new], keys.low[new]))
-            self._counts = np.insert(self._counts, places[new], after[new].astype(np.uint32))
+            at = places[new]
+            _insert(self._keys.high, at, keys.high[new])
+            _insert(self._keys.low, at, keys.low[new])
+            _insert(self._counts, at, after[new].astype(np.uint32))
         return keys[(before == 0) & (after > 0)], keys[(before > 0) & (after == 0)]
 
     def save(self, cache: Store, repository_id: str) -> None:
-        """Keep the marks of that repository in a cache."""
-        alive = self._counts > 0
-        all_alive = bool(alive.all())  # then the columns are kept as they are, without a copy of each
-
-        def keep(name: str, column: Words | Counts) -> str:
-            body = _bytes_of(column if all_alive else column[alive])
-            cache.put(f"{_FOLDER}/{name}", body)
-            return blake3(body).hexdigest()
-
+        """Keep the marks of that repository in a cache. What `find` gave before means nothing any more."""
+        self._drop_dead()
         header = {
             "repository": repository_id,
             "updates": self.updates,
             "versions": {version: [root.hex() for root in roots] for version, roots in self.versions.items()},
-            # one after the other: a column is large
             "columns": {
-                "high": keep("high", self._keys.high),
-                "low": keep("low", self._keys.low),
-                "counts": keep("counts", self._counts),
+                "high": _write(cache, "high", self._keys.high),
+                "low": _write(cache, "low", self._keys.low),
+                "counts": _write(cache, "counts", self._counts),
             },
         }
         body = canonical(header)
         cache.put(f"{_FOLDER}/header", blake3(body).digest() + body)
+
+    def _drop_dead(self) -> None:
+        columns, end = (self._keys.high, self._keys.low, self._counts), 0
+        for start in range(0, len(self._counts), _PIECE):
+            alive = self._counts[start : start + _PIECE] > 0
+            before, end = end, end + int(np.count_nonzero(alive))
+            for column in columns:
+                column[before:end] = column[start : start + _PIECE][alive]
+        for column in columns:
+            _resize(column, end)
 
     @classmethod
     def load(cls, cache: Store, repository_id: str) -> "Marks":
@@ -177,16 +184,11 @@ class Marks:
         digests = header.take("columns", dict)
         if header.take("repository", str) != repository_id:
             raise Damaged("the marks are of another repository")
-
-        def column(name: str) -> bytes:
-            body = cache.get(f"{_FOLDER}/{name}")
-            if blake3(body).hexdigest() != digests.get(name):
-                raise Damaged(f"the {name} of the marks are damaged, or another run has just written them")
-            return body
-
         marks = cls()
-        marks._keys = Keys(np.frombuffer(column("high"), "<u8"), np.frombuffer(column("low"), "<u8"))
-        marks._counts = np.frombuffer(column("counts"), "<u4").astype(np.uint32)
+        marks._keys = Keys(
+            _read(cache, "high", np.dtype(np.uint64), digests), _read(cache, "low", np.dtype(np.uint64), digests)
+        )
+        marks._counts = _read(cache, "counts", np.dtype(np.uint32), digests)
         marks.versions = {
             version: tuple(bytes.fromhex(root) for root in roots)
             for version, roots in header.take("versions", dict).items()
@@ -195,9 +197,48 @@ class Marks:
         return marks
 
 
-def _bytes_of(column: Words | Counts) -> memoryview:
-    """A column as it is stored, low byte first, without a copy where that is how it stands in memory."""
-    return memoryview(np.ascontiguousarray(column, column.dtype.newbyteorder("<"))).cast("B")  # type: ignore[arg-type] # numpy arrays are buffers
+def _insert(column: Column, places: Places, new: Column) -> None:
+    """Insert numbers before these places, which ascend: from the end on, so that what is moved has room already."""
+    length = len(column)
+    _resize(column, length + len(new))
+    last = len(new)
+    for start in reversed(range(0, length or 1, _PIECE)):
+        end = min(start + _PIECE, length)
+        first = int(np.searchsorted(places, start)) if start else 0
+        column[start + first : end + last] = np.insert(column[start:end], places[first:last] - start, new[first:last])
+        if not first:
+            return  # nothing before moves
+        last = first
+
+
+def _resize(column: Words | Counts, length: int) -> None:
+    """Make it longer or shorter without a copy: the kernel moves its pages. Nothing may look into it meanwhile."""
+    column.resize(length, refcheck=False)  # by counting references numpy cannot tell a view from a name
+
+
+def _write(cache: Store, name: str, column: Words | Counts) -> str:
+    """Keep a column, low bytes first; the digest of what is kept."""
+    body = _bytes_of(np.ascontiguousarray(column, column.dtype.newbyteorder("<")))
+    cache.put(f"{_FOLDER}/{name}", body)
+    return blake3(body).hexdigest()
+
+
+def _read(cache: Store, name: str, kind: np.dtype[Any], digests: Mapping[str, object]) -> npt.NDArray[Any]:
+    """A column that was kept. Raises Damaged, NoSuchBlob."""
+    key, size = f"{_FOLDER}/{name}", cache.stat(f"{_FOLDER}/{name}").size
+    column = np.empty(size // kind.itemsize, kind.newbyteorder("<"))
+    room, digest = _bytes_of(column), blake3()
+    for start in range(0, len(room), _READ):
+        piece = cache.get_range(key, start, min(_READ, len(room) - start))
+        digest.update(piece)
+        room[start : start + len(piece)] = piece
+    if size % kind.itemsize or digest.hexdigest() != digests.get(name):
+        raise Damaged(f"the {name} of the marks are damaged, or another run has just written them")
+    return column.astype(kind, copy=False)
+
+
+def _bytes_of(column: npt.NDArray[Any]) -> memoryview:
+    return memoryview(column).cast("B")  # type: ignore[arg-type] # numpy arrays are buffers
 
 
 class _Changes:

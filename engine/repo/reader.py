@@ -88,10 +88,18 @@ class Room:
 class Reader:
     """Reads maps and chunks. Any number of threads may; each passes its own Room.
 
-    `renew` gives the index as it is now.
+    `renew` gives the index as it is now. Up to `map_cache` bytes of maps are kept, since neighbours share them.
     """
 
-    def __init__(self, store: Store, keyring: Keyring, index: Index, renew: Callable[[], Index] | None = None) -> None:
+    def __init__(
+        self,
+        store: Store,
+        keyring: Keyring,
+        index: Index,
+        renew: Callable[[], Index] | None = None,
+        *,
+        map_cache: int = MAP_CACHE,
+    ) -> None:
         self._store = store
         self._keyring = keyring
         self._index = index
@@ -103,6 +111,7 @@ class Reader:
         self._ciphers: dict[PackName, Cipher] = {}
         self._maps: dict[bytes, bytes] = {}  # the newest, as far as the cache goes
         self._maps_size = 0
+        self._map_cache = map_cache
         self._keeping = threading.Lock()
 
     def pages(self, root: bytes, size: int) -> list[bytes]:
@@ -186,7 +195,7 @@ class Reader:
         with self._keeping:
             self._maps_size += len(encoded) - len(self._maps.pop(reference, b""))
             self._maps[reference] = encoded
-            while self._maps_size > MAP_CACHE:
+            while self._maps_size > self._map_cache:
                 self._maps_size -= len(self._maps.pop(next(iter(self._maps))))
 
     def _find_map(self, index: Index, reference: bytes, what: str) -> bytes:

@@ -153,18 +153,19 @@ class Table:
         return np.repeat(rows, self.counts + 1)
 
     def record_bytes(self, chosen: Mask | None = None) -> Positions:
-        """Of each pack, how many bytes its records take: all of them, or the chosen ones."""
-        counts = self.counts
-        if chosen is None:
-            ends: Positions = (self._starts[self.firsts + counts] & np.uint32(_PLAIN)).astype(np.int64)
-            return ends - HEADER
-        sums = []
+        """Of each pack, how many bytes its records take: all of them, or the chosen ones. Nothing stays mapped in."""
+        counts, sums = self.counts, [np.empty(0, np.int64)]
         for row in range(0, len(counts), _ROWS_AT_ONCE):
-            firsts = self.firsts[row : row + _ROWS_AT_ONCE].astype(np.int64)
-            start, end = int(firsts[0]), int(firsts[-1] + counts[row : row + _ROWS_AT_ONCE][-1])
-            lengths = np.diff(self._starts[start : end + 1] & np.uint32(_PLAIN), append=np.uint32(0))
-            sums.append(np.add.reduceat(np.where(chosen[start : end + 1], lengths, 0), firsts - start, dtype=np.int64))
-        return np.concatenate([*sums, np.empty(0, np.int64)])
+            firsts, some = self.firsts[row : row + _ROWS_AT_ONCE].astype(np.int64), counts[row : row + _ROWS_AT_ONCE]
+            start, end = int(firsts[0]), int(firsts[-1] + some[-1])
+            starts = self._starts[start : end + 1] & np.uint32(_PLAIN)
+            if chosen is None:
+                sums.append(starts[firsts - start + some].astype(np.int64) - HEADER)
+            else:
+                lengths = np.where(chosen[start : end + 1], np.diff(starts, append=np.uint32(0)), 0)
+                sums.append(np.add.reduceat(lengths, firsts - start, dtype=np.int64))
+            self.release()
+        return np.concatenate(sums)
 
     def weigh(self, chosen: Mask) -> int:
         """How many entries the chosen segments state."""

@@ -288,6 +288,24 @@ def test_with_its_marks_a_collection_reads_only_the_maps_of_what_changed(story, 
     story.check()
 
 
+def test_the_marks_are_in_memory_only_while_they_are_needed(story, store, clock):
+    """A node's cache of the index takes as much while it is made, and so does a segment while it is written."""
+    first = story.push((0, 2 * MIB))
+    story.push((0, 4096))
+    cache, calls = MemoryStore(clock), []
+    run(story.repository, cache=cache)
+    story.forget(first)
+
+    def noting(call):
+        calls.append((call.operation, call.key.split("/")[0]))
+
+    run(reopen(Faulty(store, noting), clock=clock), cache=Faulty(cache, noting))
+
+    marks = [at for at, (_, folder) in enumerate(calls) if folder == "marks"]
+    assert max(at for at, call in enumerate(calls) if call == ("get", "index") and at < marks[-1]) < marks[0]
+    assert calls.index(("create", "index"), calls.index(("delete", "gc"))) > marks[-1]
+
+
 def test_marks_that_are_damaged_or_of_another_repository_are_made_anew(story, store, clock):
     story.push((0, MIB))
     cache = MemoryStore(clock)
