@@ -2,8 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 from kalec.findings import Findings, did_you_mean
 from kalec.model import (
@@ -37,8 +36,7 @@ _WITHOUT_EFFECT: Final = {
 }  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class Metadata:
+class Metadata(NamedTuple):
     """What the metadata says, normalised."""
 
     name: str

@@ -3,8 +3,9 @@
 import ast
 import warnings
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from kalec.findings import Findings, did_you_mean
 from kalec.metadata import settings_from_mapping
@@ -17,7 +18,7 @@ from kalec.vocabulary import CellTags, Role, merge_settings, read_tags
 Parsed = tuple[Cell, list[ast.stmt]]
 
 
-@dataclass(slots=True)
+@dataclass(eq=False, repr=False, slots=True)
 class StepOutline:
     """A step, as tags and cells say."""
 
@@ -30,8 +31,7 @@ class StepOutline:
     unit: str = ""
 
 
-@dataclass(slots=True)
-class Reference:
+class Reference(NamedTuple):
     """A `notebook:` cell."""
 
     name: str
@@ -40,25 +40,25 @@ class Reference:
     above: list[str]  # the steps of this notebook that stand above it
 
 
-@dataclass(slots=True)
 class Outline:
     """All cells of a source, sorted by what they are for."""
 
-    file: str
-    shared: list[Parsed] = field(default_factory=list)
-    parameters: list[Parsed] = field(default_factory=list)
-    metrics: list[Parsed] = field(default_factory=list)
-    steps: dict[str, StepOutline] = field(default_factory=dict)
-    references: list[Reference] = field(default_factory=list)
-    requirements: list[str] = field(default_factory=list)  # of shared code
-    order: list[tuple[str, int]] = field(default_factory=list)  # all cells, as (file, number)
-    postponed: bool = False  # from __future__ import annotations
-    step_functions: frozenset[str] = frozenset()
+    def __init__(self, file: str, step_functions: frozenset[str]) -> None:
+        self.file = file
+        self.shared: list[Parsed] = []
+        self.parameters: list[Parsed] = []
+        self.metrics: list[Parsed] = []
+        self.steps: dict[str, StepOutline] = {}
+        self.references: list[Reference] = []
+        self.requirements: list[str] = []  # of shared code
+        self.order: list[tuple[str, int]] = []  # all cells, as (file, number)
+        self.postponed = False  # from __future__ import annotations
+        self.step_functions = step_functions
 
 
 def outline(source: Source, folder: Path | None, findings: Findings) -> Outline:
     """Sort the cells of a source. `folder` is where modules beside it are looked for."""
-    result = Outline(source.file, step_functions=source.step_functions)
+    result = Outline(source.file, source.step_functions)
     names = _bound_names(source)
     target: tuple[Role, str] | None = None
     lost: list[SourceCell] = []
@@ -79,7 +79,7 @@ def outline(source: Source, folder: Path | None, findings: Findings) -> Outline:
         if tags.role is Role.STEP:
             decorated = cell.metadata.get("settings")
             if isinstance(decorated, dict):
-                tags = replace(tags, settings=settings_from_mapping(decorated, place, findings))
+                tags = tags._replace(settings=settings_from_mapping(decorated, place, findings))
             _begin_step(result, tags, place, findings)
         parsed, requirements = _parse(source, cell, names, folder, findings)
         result.order.append((parsed[0].file, parsed[0].number))

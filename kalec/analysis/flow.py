@@ -37,7 +37,7 @@ def analyse(code: Code, entry: Mapping[str, Known], afterwards: Iterable[tuple[C
 class _Walk:
     def __init__(self, code: Code, entry: Mapping[str, Known]) -> None:
         self.code, self.entry, self.names = code, entry, code.names
-        self.facts = Facts(effects=code.effects(), entry=entry, names=code.names)
+        self.facts = Facts(code.effects(), entry, code.names)
         self.cell = code.cells[0][0] if code.cells else Cell("", 0, "", "")
         self.state: State = {}
         self.last: State = {}

@@ -6,8 +6,8 @@ notebook's one namespace. What a function's body does is `deferred`: it happens 
 
 import ast
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
 from enum import Enum
+from typing import NamedTuple
 
 
 class Action(Enum):
@@ -18,8 +18,7 @@ class Action(Enum):
     DELETE = "delete"
 
 
-@dataclass(frozen=True, slots=True)
-class Occurrence:
+class Occurrence(NamedTuple):
     """One place where a module-level name is touched."""
 
     name: str
@@ -30,11 +29,10 @@ class Occurrence:
     optional: bool = False  # named in a string annotation: nothing fails when it is missing
 
 
-@dataclass(slots=True)
-class _Scope:
+class _Scope(NamedTuple):
     kind: str  # function, class, comprehension
     local: set[str]
-    declared_global: set[str] = field(default_factory=set)
+    declared_global: set[str]
 
 
 def occurrences(*nodes: ast.AST | None, postponed: bool = False) -> list[Occurrence]:
@@ -202,7 +200,7 @@ class _Visitor(ast.NodeVisitor):
     def visit_ClassDef(self, node: ast.ClassDef) -> None:
         for part in [*node.decorator_list, *node.bases, *node.keywords]:
             self.visit(part)
-        self.scopes.append(_Scope("class", {"__module__", "__qualname__"}))
+        self.scopes.append(_Scope("class", {"__module__", "__qualname__"}, set()))
         for statement in node.body:
             self.visit(statement)
         self.scopes.pop()
@@ -217,7 +215,7 @@ class _Visitor(ast.NodeVisitor):
         local: set[str] = set()
         for generator in generators:
             local |= {name.id for name in walk(generator.target) if isinstance(name, ast.Name)}
-        self.scopes.append(_Scope("comprehension", local))
+        self.scopes.append(_Scope("comprehension", local, set()))
         for number, generator in enumerate(generators):
             if number:
                 self.visit(generator.iter)

@@ -9,8 +9,7 @@ import builtins
 import re
 import shlex
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple
 
 from kalec.words import words
 
@@ -50,8 +49,7 @@ _PIP_WITH_VALUE: Final = words(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Remark:
+class Remark(NamedTuple):
     """What was done with a magic, or why it cannot be kept. Lines count from 1."""
 
     code: str  # KLC003, KLC004, KLC005 or KLC204
@@ -60,13 +58,13 @@ class Remark:
     hint: str = ""
 
 
-@dataclass(slots=True)
 class Translation:
     """A cell as plain Python."""
 
-    source: str
-    remarks: list[Remark] = field(default_factory=list)
-    requirements: list[str] = field(default_factory=list)
+    def __init__(self, source: str) -> None:
+        self.source = source
+        self.remarks: list[Remark] = []
+        self.requirements: list[str] = []
 
     def remark(self, code: str, line: int, message: str, hint: str = "") -> None:
         self.remarks.append(Remark(code, line, message, hint))
