@@ -34,7 +34,7 @@ class CellTags(NamedTuple):
 
 
 # Tags that well-known programs put on cells, and that say nothing to kalec.
-FOREIGN: Final = re.compile(
+FOREIGN: Final = (
     r"parameters|injected-parameters|default parameters|hide[-_].*|remove[-_].*|raises-exception|nbval.*|"
     r"full-?width|margin|popout|scroll-output|output_scroll|keep_output|solution|nbgrader.*|worksheet.*|"
     r"no[-_]?export|export|exporti|active-.*|papermill.*|thebe.*|jupyterlab.*|slideshow|mystnb.*|papermill-error-cell-tag"
@@ -42,11 +42,11 @@ FOREIGN: Final = re.compile(
 # What would make steps depend on values, or many of one. To leave such a tag without effect would run what should not run.
 _CONTROL: Final = frozenset(["if", "elif", "else", "when", "unless", "while", "each", "for", "foreach", "loop"])
 _WORDS: Final = {role.value: role for role in Role if role not in (Role.STEP, Role.NOTEBOOK)}
-_STEP_NAME: Final = re.compile(r"[_a-z][_a-z0-9]*")
-_LABEL_KEY: Final = re.compile(r"([a-z0-9.-]+/)?[A-Za-z0-9]([\w.-]*[A-Za-z0-9])?", re.ASCII)
-_QUANTITY: Final = re.compile(r"\d+(\.\d+)?([eE][+-]?\d+|[numkKMGTPE]i?)?")
-_VARIABLE: Final = re.compile(r"[A-Za-z_]\w*", re.ASCII)
-_DURATION: Final = re.compile(r"(\d+)([smhd]?)")
+_STEP_NAME: Final = r"[_a-z][_a-z0-9]*"
+_LABEL_KEY: Final = r"(?a)([a-z0-9.-]+/)?[A-Za-z0-9]([\w.-]*[A-Za-z0-9])?"
+_QUANTITY: Final = r"\d+(\.\d+)?([eE][+-]?\d+|[numkKMGTPE]i?)?"
+_VARIABLE: Final = r"(?a)[A-Za-z_]\w*"
+_DURATION: Final = r"(\d+)([smhd]?)"
 _SECONDS: Final = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 _SWITCH: Final = {"enabled": True, "disabled": False, "true": True, "false": False}
 
@@ -111,7 +111,7 @@ def _with_role(read: CellTags, names: list[tuple[Role, str]], place: Place, find
 
 def _unknown(tag: str, place: Place, findings: Findings) -> None:
     kind, colon, rest = tag.partition(":")
-    if FOREIGN.fullmatch(tag):
+    if re.fullmatch(FOREIGN, tag):
         findings.add("KLC011", place, f"the tag {tag!r} is not for kalec, and has no effect")
         return
     if kind in _CONTROL:
@@ -132,7 +132,7 @@ def _unknown(tag: str, place: Place, findings: Findings) -> None:
 def _step_name(kind: str, value: str) -> str:
     if not value:
         raise BadTag(f"it lacks the name, as in {kind}:train")
-    if not _STEP_NAME.fullmatch(value):
+    if not re.fullmatch(_STEP_NAME, value):
         near = re.sub(r"[^a-z0-9]+", "_", value.lower()).strip("_") or "step"
         near = near if not near[0].isdigit() else f"_{near}"
         raise BadTag(f"a name is of small letters, digits and _, as {near!r}")
@@ -148,7 +148,7 @@ def _key_and_value(value: str, example: str) -> tuple[str, str]:
 
 def _label(settings: StepSettings, value: str) -> StepSettings:
     key, text = _key_and_value(value, "label:team:ocean")
-    if not _LABEL_KEY.fullmatch(key):
+    if not re.fullmatch(_LABEL_KEY, key):
         raise BadTag(f"{key!r} is no key of a label")
     if len(text) > 63 or not re.fullmatch(r"([A-Za-z0-9]([\w.-]*[A-Za-z0-9])?)?", text, re.ASCII):
         raise BadTag(f"{text!r} is no value of a label: letters, digits, '-', '_', '.', at most 63")
@@ -157,7 +157,7 @@ def _label(settings: StepSettings, value: str) -> StepSettings:
 
 def _annotation(settings: StepSettings, value: str) -> StepSettings:
     key, text = _key_and_value(value, "annotation:sidecar.istio.io/inject:false")
-    if not _LABEL_KEY.fullmatch(key):
+    if not re.fullmatch(_LABEL_KEY, key):
         raise BadTag(f"{key!r} is no key of an annotation")
     return settings._replace(annotations={**settings.annotations, key: text})
 
@@ -166,7 +166,7 @@ def _quantity(value: str, kind: str) -> tuple[str, str]:
     key, text = _key_and_value(value, f"{kind}:memory:4Gi")
     if not re.fullmatch(r"[a-z0-9._-]+(/[A-Za-z0-9._-]+)?", key):
         raise BadTag(f"{key!r} is no resource, as cpu, memory or nvidia.com/gpu")
-    if not _QUANTITY.fullmatch(text):
+    if not re.fullmatch(_QUANTITY, text):
         raise BadTag(f"{text!r} is no quantity, as 2, 500m or 4Gi")
     return key, text
 
@@ -183,7 +183,7 @@ def _request(settings: StepSettings, value: str) -> StepSettings:
 
 def _environment(settings: StepSettings, value: str) -> StepSettings:
     key, text = _key_and_value(value, "env:TOKENIZERS_PARALLELISM:false")
-    if not _VARIABLE.fullmatch(key):
+    if not re.fullmatch(_VARIABLE, key):
         raise BadTag(f"{key!r} is no name of an environment variable")
     return settings._replace(environment={**settings.environment, key: text})
 
@@ -196,7 +196,7 @@ def _secret(settings: StepSettings, value: str) -> StepSettings:
         raise BadTag(f"{parts[0]!r} is no name of a Secret")
     if not re.fullmatch(r"[-._a-zA-Z0-9]+", parts[1]):
         raise BadTag(f"{parts[1]!r} is no key of a Secret")
-    if not _VARIABLE.fullmatch(parts[2]):
+    if not re.fullmatch(_VARIABLE, parts[2]):
         raise BadTag(f"{parts[2]!r} is no name of an environment variable")
     kept = tuple(secret for secret in settings.secrets if secret.variable != parts[2])
     return settings._replace(secrets=(*kept, Secret(*parts)))
@@ -228,7 +228,7 @@ def _report(settings: StepSettings, value: str) -> StepSettings:
 
 
 def _seconds(value: str) -> int:
-    found = _DURATION.fullmatch(value)
+    found = re.fullmatch(_DURATION, value)
     if not found or not int(found[1]):
         raise BadTag(f"{value!r} is no time, as 90s, 10m or 2h")
     return int(found[1]) * _SECONDS[found[2]]
