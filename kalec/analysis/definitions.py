@@ -12,7 +12,7 @@ from typing import Final
 from kalec.analysis.effects import is_immutable, is_iterator
 from kalec.analysis.functions import body_changes, gives_fresh
 from kalec.analysis.names import Names
-from kalec.analysis.scopes import Action, Occurrence, argument_names, bound_names, occurrences, walk
+from kalec.analysis.scopes import Action, Occurrence, argument_names, bound_names, children, occurrences, walk
 from kalec.model import Cell
 from kalec.words import words
 
@@ -230,7 +230,7 @@ def survey(statements: Iterable[ast.stmt], given: Mapping[str, bool] | None = No
 def _outer_nodes(statement: ast.AST) -> Iterator[ast.AST]:
     """The nodes of a statement that are executed with it; functions' bodies are not."""
     yield statement
-    for child in ast.iter_child_nodes(statement):
+    for child in children(statement):
         if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             yield child
         elif not isinstance(child, ast.Lambda) and not isinstance(

@@ -22,7 +22,7 @@ from kalec.analysis.known import (
     RECEIVER_ONLY,
 )
 from kalec.analysis.names import Names
-from kalec.analysis.scopes import argument_names, walk
+from kalec.analysis.scopes import argument_names, children, walk
 
 
 class Change(NamedTuple):
@@ -71,7 +71,7 @@ def roots(node: ast.AST | None, names: Names) -> frozenset[str]:
     elif isinstance(node, ast.ListComp | ast.SetComp | ast.GeneratorExp | ast.DictComp):
         inner |= _comprehension_roots(node, names)
     else:
-        for child in ast.iter_child_nodes(node):
+        for child in children(node):
             inner |= roots(child, names)
     return frozenset(inner)
 

@@ -9,7 +9,7 @@ from kalec.analysis.checks import place_of
 from kalec.analysis.definitions import Definition
 from kalec.analysis.facts import Code, Facts
 from kalec.analysis.names import Names
-from kalec.analysis.scopes import Action, occurrences, walk
+from kalec.analysis.scopes import Action, children, occurrences, walk
 from kalec.analysis.travel import Travel
 from kalec.analysis.versions import Kind
 from kalec.findings import Findings
@@ -130,7 +130,7 @@ def _is_generator(function: ast.FunctionDef) -> bool:
         if isinstance(node, ast.Yield | ast.YieldFrom):
             return True
         if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda | ast.ClassDef):
-            waiting += ast.iter_child_nodes(node)
+            waiting += children(node)
     return False
 
 
