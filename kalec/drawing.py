@@ -1,15 +1,13 @@
 """Drawings of a pipeline: Mermaid, DOT, and SVG with a layered layout of its own."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from html import escape
-from typing import Final
+from typing import Final, NamedTuple
 
 from kalec.model import Pipeline
 
 
-@dataclass(frozen=True, slots=True)
-class Edge:
+class Edge(NamedTuple):
     """That one step waits for another, and the variables that come along."""
 
     source: str
@@ -71,8 +69,7 @@ _STYLE: Final = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Box:
+class Box(NamedTuple):
     """Where a step is drawn, by its middle."""
 
     x: float

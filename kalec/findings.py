@@ -3,17 +3,15 @@
 import difflib
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple
 
 from kalec.errors import Refused
-from kalec.model import Diagnostic, Place, Severity
+from kalec.model import NOTHING, Diagnostic, Place, Severity
 
 NOTE, WARNING, ERROR = Severity.NOTE, Severity.WARNING, Severity.ERROR
 
 
-@dataclass(frozen=True, slots=True)
-class Rule:
+class Rule(NamedTuple):
     """What a code stands for; kalec(1) has a page for each."""
 
     title: str
@@ -81,12 +79,12 @@ RULES: Final[Mapping[str, Rule]] = {
 _HIDDEN: Final = "off"
 
 
-@dataclass(slots=True)
 class Findings:
     """Collects what is wrong with a source, each thing once. Severities may be set; None hides a rule."""
 
-    severities: Mapping[str, Severity | None] = field(default_factory=dict)
-    _found: dict[tuple[str, Place, str], Diagnostic] = field(default_factory=dict)
+    def __init__(self, severities: Mapping[str, Severity | None] = NOTHING) -> None:
+        self.severities = severities
+        self._found: dict[tuple[str, Place, str], Diagnostic] = {}
 
     def add(self, code: str, place: Place, message: str, *, hint: str = "") -> None:
         """Collect one finding."""

@@ -2,8 +2,8 @@
 
 import ast
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import NamedTuple
 
 from kalec.analysis.assemble import Assembled, assemble
 from kalec.analysis.checks import check_names, check_shared
@@ -22,7 +22,7 @@ from kalec.declared import read_metrics, read_parameters
 from kalec.errors import Damaged, Failed, NotFound, Refused
 from kalec.findings import Findings, parse_severities
 from kalec.metadata import Metadata, read_metadata
-from kalec.model import Loaded, Metric, Parameter, ParameterType, Pipeline, Place, Severity, Step
+from kalec.model import NOTHING, Loaded, Metric, Parameter, ParameterType, Pipeline, Place, Severity, Step
 from kalec.outline import Outline, Parsed, StepOutline, has_future_annotations, outline
 from kalec.source.cells import Source
 from kalec.source.module import has_pipeline, parse_module
@@ -31,19 +31,17 @@ from kalec.source.percent import parse_percent
 from kalec.vocabulary import merge_settings
 
 
-@dataclass(frozen=True, slots=True)
-class Overrides:
+class Overrides(NamedTuple):
     """What the command line says in place of the source's metadata; "" is: not said."""
 
     pipeline_name: str = ""
     experiment: str = ""
     description: str = ""
     base_image: str = ""
-    severities: Mapping[str, Severity | None] = field(default_factory=dict)  # by code; None hides a rule
+    severities: Mapping[str, Severity | None] = NOTHING  # by code; None hides a rule
 
 
-@dataclass(slots=True)
-class _Part:
+class _Part(NamedTuple):
     """One source with its cells sorted: the file itself, or a notebook that it refers to."""
 
     outline: Outline
@@ -141,7 +139,7 @@ def _load(path: Path, source: Source, overrides: Overrides, findings: Findings) 
         experiment=overrides.experiment or own.metadata.experiment,
         parameters=parameters,
         steps=tuple(_step(outline, assembled[name], travel, parts) for name, outline in steps.items()),
-        settings=replace(own.metadata.settings, base_image=overrides.base_image or own.metadata.settings.base_image),
+        settings=own.metadata.settings._replace(base_image=overrides.base_image or own.metadata.settings.base_image),
         source=source.file,
     )
     return Loaded(pipeline, findings.sorted(), findings.severities), travel
@@ -228,7 +226,7 @@ def _survey(parts: list[_Part], parameters: tuple[Parameter, ...]) -> Names:
     plain = {p.name: p.type not in (ParameterType.LIST, ParameterType.DICT) for p in parameters}
     names = survey(statements, plain)
     copying = frozenset().union(*(part.outline.step_functions for part in parts))
-    return replace(names, pure=names.pure | copying)
+    return names._replace(pure=names.pure | copying)
 
 
 def _drafts(
@@ -317,7 +315,7 @@ def _step(outline: StepOutline, found: Assembled, travel: Travel, parts: list[_P
         parts[-1].metadata.step_defaults, merge_settings(part.metadata.step_defaults, outline.settings)
     )
     if part.unit and not settings.base_image:
-        settings = replace(settings, base_image=part.metadata.settings.base_image)
+        settings = settings._replace(base_image=part.metadata.settings.base_image)
     requirements = list(part.outline.requirements)
     every = {name: step for one in parts for name, step in one.outline.steps.items()}
     for name in travel.journeys:

@@ -2,8 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 from kalec.findings import Findings, did_you_mean
 from kalec.model import (
@@ -28,7 +27,7 @@ _ACCESS_MODES: Final = {
     **{mode.value: mode for mode in AccessMode},
 }
 _VOLUME_KINDS: Final = {kind.value: kind for kind in VolumeKind}
-_QUANTITY: Final = re.compile(r"\d+(\.\d+)?([numkKMGTPE]i?)?")
+_QUANTITY: Final = r"\d+(\.\d+)?([numkKMGTPE]i?)?"
 
 # Keys that tell the JupyterLab panel something, or are of parts of Kale that kalec has no use for.
 _WITHOUT_EFFECT: Final = {
@@ -37,8 +36,7 @@ _WITHOUT_EFFECT: Final = {
 }  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class Metadata:
+class Metadata(NamedTuple):
     """What the metadata says, normalised."""
 
     name: str
@@ -236,7 +234,7 @@ def _size(reader: _Reader) -> str:
     if size in (None, "", 0):
         return ""
     text = f"{size}{unit or ''}" if not isinstance(size, bool) else ""
-    if not _QUANTITY.fullmatch(text):
+    if not re.fullmatch(_QUANTITY, text):
         reader.wrong(
             f"{reader.where}size is {size!r} {unit or ''}, and must be a number with a unit, as 5 Gi".replace(" ,", ",")
         )

@@ -1,6 +1,8 @@
 """What a pipeline is: steps, the values that travel between them, and what the notebook says about running them.
 
 Everything here is a value. It knows nothing of notebooks' JSON, of the analysis that fills it in, of YAML and of runs.
+Values are named tuples, here and wherever `kalec compile` comes by: a frozen dataclass compiles seven methods each time it
+is imported, and fifty of them took a quarter of a compilation.
 
 How a step runs, everywhere (in `kalec run`, on a cluster, in the tests' reference executor):
 
@@ -20,11 +22,14 @@ class), and before those that may hold instances of it.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from enum import Enum, StrEnum
-from typing import TypeAlias
+from types import MappingProxyType
+from typing import Any, Final, NamedTuple, TypeAlias
 
 JsonValue: TypeAlias = bool | int | float | str | list["JsonValue"] | dict[str, "JsonValue"] | None
+
+# What is said when nothing is: the default of all mappings, which can share it because nobody can write to it.
+NOTHING: Final[Mapping[Any, Any]] = MappingProxyType({})
 
 
 class Severity(StrEnum):
@@ -35,8 +40,7 @@ class Severity(StrEnum):
     ERROR = "error"
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Place:
+class Place(NamedTuple):
     """Where something stands in a source file.
 
     In a notebook `cell` counts all cells from 1, as they stand in the file, and `line` counts within the cell. In a text
@@ -60,8 +64,7 @@ class Place:
         return text
 
 
-@dataclass(frozen=True, slots=True)
-class Diagnostic:
+class Diagnostic(NamedTuple):
     """A finding about a notebook: `code` is as `KLC104`, and each has a page in kalec(1)."""
 
     code: str
@@ -76,8 +79,7 @@ class Diagnostic:
         return f"{self.place}: {self.severity} {self.code} {self.message}{hint}"
 
 
-@dataclass(frozen=True, slots=True)
-class Cell:
+class Cell(NamedTuple):
     """Python code from one cell of a source.
 
     `source` is plain Python: magics are translated. Its lines are those of the cell, one for one, so line n of a traceback
@@ -99,8 +101,7 @@ class Cell:
         return Place(self.file, 0, self.first_line + max(line, 1) - 1, column)
 
 
-@dataclass(frozen=True, slots=True)
-class Read:
+class Read(NamedTuple):
     """A variable that a step takes in: `name`, as the step `step` (one of its ancestors) left it."""
 
     name: str
@@ -108,16 +109,14 @@ class Read:
     optional: bool = False  # the name may be unbound where it comes from, and then stays unbound here
 
 
-@dataclass(frozen=True, slots=True)
-class Write:
+class Write(NamedTuple):
     """A variable that at least one later step reads from this one, as it is when the step ends."""
 
     name: str
     optional: bool = False  # the step may end without the name being bound; that too is saved, and is no error
 
 
-@dataclass(frozen=True, slots=True)
-class Metric:
+class Metric(NamedTuple):
     """A number that the pipeline reports. `expression` is Python, evaluated when its step has ended."""
 
     name: str
@@ -136,8 +135,7 @@ class ParameterType(StrEnum):
     DICT = "dict"
 
 
-@dataclass(frozen=True, slots=True)
-class Parameter:
+class Parameter(NamedTuple):
     """A pipeline parameter. Its default is plain JSON data, never source text.
 
     A default of None with `required` false is Python's None (the parameter is nullable, and `type` is its annotation, or
@@ -148,11 +146,10 @@ class Parameter:
     type: ParameterType
     default: JsonValue
     required: bool = False
-    place: Place = field(default_factory=lambda: Place(""))
+    place: Place = Place("")
 
 
-@dataclass(frozen=True, slots=True)
-class Secret:
+class Secret(NamedTuple):
     """The value under `key` of the Kubernetes Secret `name`, in the environment variable `variable`."""
 
     name: str
@@ -160,18 +157,16 @@ class Secret:
     variable: str
 
 
-@dataclass(frozen=True, slots=True)
-class Retry:
+class Retry(NamedTuple):
     """How often, and at what distance, a step that failed is tried again. Seconds."""
 
-    count: int
+    times: int
     interval_seconds: float = 0
     factor: float = 1
     max_interval_seconds: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class StepSettings:
+class StepSettings(NamedTuple):
     """How a step is run. A step's own tags win over the notebook's `steps_defaults`, key by key; both are in here.
 
     None and empty mean: not said, so the pipeline's setting or the cluster's default holds.
@@ -179,20 +174,19 @@ class StepSettings:
 
     base_image: str = ""
     enable_caching: bool | None = None
-    limits: Mapping[str, str] = field(default_factory=dict)  # "cpu" -> "2", "memory" -> "4Gi", "nvidia.com/gpu" -> "1"
-    requests: Mapping[str, str] = field(default_factory=dict)
-    labels: Mapping[str, str] = field(default_factory=dict)
-    annotations: Mapping[str, str] = field(default_factory=dict)
-    environment: Mapping[str, str] = field(default_factory=dict)
+    limits: Mapping[str, str] = NOTHING  # "cpu" -> "2", "memory" -> "4Gi", "nvidia.com/gpu" -> "1"
+    requests: Mapping[str, str] = NOTHING
+    labels: Mapping[str, str] = NOTHING
+    annotations: Mapping[str, str] = NOTHING
+    environment: Mapping[str, str] = NOTHING
     secrets: tuple[Secret, ...] = ()
-    node_selector: Mapping[str, str] = field(default_factory=dict)
+    node_selector: Mapping[str, str] = NOTHING
     retry: Retry | None = None
     timeout_seconds: int | None = None
     report: bool | None = None  # whether an HTML report of the step is wanted
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(NamedTuple):
     """One step of a pipeline: what runs in one process. See the module for how."""
 
     name: str  # [a-z_][a-z0-9_]*, unique in the pipeline
@@ -236,8 +230,7 @@ class AccessMode(Enum):
     READ_WRITE_MANY = "ReadWriteMany"  # rwm
 
 
-@dataclass(frozen=True, slots=True)
-class Volume:
+class Volume(NamedTuple):
     """A volume that every step mounts."""
 
     name: str
@@ -246,14 +239,13 @@ class Volume:
     size: str = ""  # a Kubernetes quantity, as "5Gi"; always there for NEW, and "" where the notebook gives none
     access_mode: AccessMode = AccessMode.READ_WRITE_MANY
     storage_class: str = ""
-    annotations: Mapping[str, str] = field(default_factory=dict)
+    annotations: Mapping[str, str] = NOTHING
     snapshot: bool = False  # whether it is snapshotted when the pipeline has ended
     snapshot_name: str = ""
     environment_variable: str = ""  # holds the mount point, where the notebook asks for it: KALE_VOLUME_<NAME>
 
 
-@dataclass(frozen=True, slots=True)
-class SecurityContext:
+class SecurityContext(NamedTuple):
     """Whom the steps run as."""
 
     run_as_user: int = 65534
@@ -261,8 +253,7 @@ class SecurityContext:
     run_as_non_root: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class TuningParameter:
+class TuningParameter(NamedTuple):
     """A parameter that Katib varies: of a range (`minimum`, `maximum`, `step`), or of a list."""
 
     name: str
@@ -273,8 +264,7 @@ class TuningParameter:
     choices: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Tuning:
+class Tuning(NamedTuple):
     """The notebook's `katib_metadata`. It is taken as it stands; whether it fits the pipeline is checked by `kalec tune`."""
 
     parameters: tuple[TuningParameter, ...] = ()
@@ -283,14 +273,13 @@ class Tuning:
     goal: float | None = None
     additional_metrics: tuple[str, ...] = ()
     algorithm: str = ""
-    algorithm_settings: Mapping[str, str] = field(default_factory=dict)
+    algorithm_settings: Mapping[str, str] = NOTHING
     max_trials: int = 12
     max_failed_trials: int = 3
     parallel_trials: int = 3
 
 
-@dataclass(frozen=True, slots=True)
-class PipelineSettings:
+class PipelineSettings(NamedTuple):
     """What the notebook's metadata says about the whole pipeline. None and empty mean: not said."""
 
     base_image: str = ""  # `docker_image` in Kale 0.x
@@ -306,8 +295,7 @@ class PipelineSettings:
     output_path: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Pipeline:
+class Pipeline(NamedTuple):
     """A compiled notebook."""
 
     name: str  # [a-z0-9]([-a-z0-9]*[a-z0-9])?
@@ -338,8 +326,7 @@ class Pipeline:
         return frozenset(found)
 
 
-@dataclass(frozen=True, slots=True)
-class Loaded:
+class Loaded(NamedTuple):
     """What became of a source: the pipeline, and all that was found, sorted by place.
 
     With an ERROR among the findings the pipeline is what could be made of the rest, good for showing and for nothing else.
@@ -347,7 +334,7 @@ class Loaded:
 
     pipeline: Pipeline
     diagnostics: tuple[Diagnostic, ...]
-    severities: Mapping[str, Severity | None] = field(default_factory=dict)  # that the user has set; None hides a rule
+    severities: Mapping[str, Severity | None] = NOTHING  # that the user has set; None hides a rule
 
     @property
     def has_errors(self) -> bool:

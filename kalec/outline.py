@@ -2,22 +2,24 @@
 
 import ast
 import warnings
-from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
+from kalec.analysis.scopes import walk
 from kalec.findings import Findings, did_you_mean
 from kalec.metadata import settings_from_mapping
 from kalec.model import Cell, Place, StepSettings
 from kalec.source.cells import Source, SourceCell
-from kalec.source.magics import translate
+from kalec.source.magics import Translation, translate
 from kalec.source.stars import Unresolved, star_names
 from kalec.vocabulary import CellTags, Role, merge_settings, read_tags
 
 Parsed = tuple[Cell, list[ast.stmt]]
 
 
-@dataclass(slots=True)
+@dataclass(eq=False, repr=False, slots=True)
 class StepOutline:
     """A step, as tags and cells say."""
 
@@ -30,8 +32,7 @@ class StepOutline:
     unit: str = ""
 
 
-@dataclass(slots=True)
-class Reference:
+class Reference(NamedTuple):
     """A `notebook:` cell."""
 
     name: str
@@ -40,26 +41,27 @@ class Reference:
     above: list[str]  # the steps of this notebook that stand above it
 
 
-@dataclass(slots=True)
 class Outline:
     """All cells of a source, sorted by what they are for."""
 
-    file: str
-    shared: list[Parsed] = field(default_factory=list)
-    parameters: list[Parsed] = field(default_factory=list)
-    metrics: list[Parsed] = field(default_factory=list)
-    steps: dict[str, StepOutline] = field(default_factory=dict)
-    references: list[Reference] = field(default_factory=list)
-    requirements: list[str] = field(default_factory=list)  # of shared code
-    order: list[tuple[str, int]] = field(default_factory=list)  # all cells, as (file, number)
-    postponed: bool = False  # from __future__ import annotations
-    step_functions: frozenset[str] = frozenset()
+    def __init__(self, file: str, step_functions: frozenset[str]) -> None:
+        self.file = file
+        self.shared: list[Parsed] = []
+        self.parameters: list[Parsed] = []
+        self.metrics: list[Parsed] = []
+        self.steps: dict[str, StepOutline] = {}
+        self.references: list[Reference] = []
+        self.requirements: list[str] = []  # of shared code
+        self.order: list[tuple[str, int]] = []  # all cells, as (file, number)
+        self.postponed = False  # from __future__ import annotations
+        self.step_functions = step_functions
 
 
 def outline(source: Source, folder: Path | None, findings: Findings) -> Outline:
     """Sort the cells of a source. `folder` is where modules beside it are looked for."""
-    result = Outline(source.file, step_functions=source.step_functions)
-    names = _bound_names(source)
+    result = Outline(source.file, source.step_functions)
+    trees = {cell.number: _tree(cell.source.rstrip()) for cell in source.cells}
+    names = frozenset() if all(trees.values()) else _bound_names(source, trees)
     target: tuple[Role, str] | None = None
     lost: list[SourceCell] = []
     for cell in source.cells:
@@ -79,9 +81,9 @@ def outline(source: Source, folder: Path | None, findings: Findings) -> Outline:
         if tags.role is Role.STEP:
             decorated = cell.metadata.get("settings")
             if isinstance(decorated, dict):
-                tags = replace(tags, settings=settings_from_mapping(decorated, place, findings))
+                tags = tags._replace(settings=settings_from_mapping(decorated, place, findings))
             _begin_step(result, tags, place, findings)
-        parsed, requirements = _parse(source, cell, names, folder, findings)
+        parsed, requirements = _parse(source, cell, trees[cell.number], names, folder, findings)
         result.order.append((parsed[0].file, parsed[0].number))
         _add(result, target, parsed, requirements)
     for cell in lost:
@@ -156,12 +158,12 @@ def _check_previous(result: Outline, findings: Findings) -> None:
         step.previous = [name for name in step.previous if name != step.name and name in result.steps.keys() | units]
 
 
-def _bound_names(source: Source) -> frozenset[str]:
+def _bound_names(source: Source, trees: Mapping[int, ast.Module | None]) -> frozenset[str]:
     """All names that the source may bind, near enough for `$name` in a shell command."""
     found: set[str] = set()
     for cell in source.cells:
-        tree = _tree(cell.source) or _tree(translate(cell.source).source)
-        for node in ast.walk(tree) if tree else ():
+        tree = trees[cell.number] or _tree(translate(cell.source).source)
+        for node in walk(tree) if tree else ():
             if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load):
                 found.add(node.id)
             elif isinstance(node, ast.Import | ast.ImportFrom):
@@ -195,10 +197,15 @@ def parse_code(source: str) -> ast.Module:
 
 
 def _parse(
-    source: Source, cell: SourceCell, names: frozenset[str], folder: Path | None, findings: Findings
+    source: Source,
+    cell: SourceCell,
+    tree: ast.Module | None,
+    names: frozenset[str],
+    folder: Path | None,
+    findings: Findings,
 ) -> tuple[Parsed, list[str]]:
-    """A cell as Python, magics translated; without statements when it is not Python."""
-    translation = translate(cell.source, names)
+    """A cell as Python, magics translated; without statements when it is not Python. `tree` is its own, if it has no magics."""
+    translation = Translation(cell.source) if tree else translate(cell.source, names)
     for remark in translation.remarks:
         findings.add(remark.code, source.place(cell, remark.line, 1), remark.message, hint=remark.hint)
     made = Cell(
@@ -206,7 +213,7 @@ def _parse(
     )
     statements: list[ast.stmt] = []
     try:
-        tree = parse_code(made.source)
+        tree = tree or parse_code(made.source)
         _compile(tree)
         statements = list(_without_stars(tree.body, made, folder, findings))
     except SyntaxError as error:
@@ -229,7 +236,7 @@ def _without_stars(
 ) -> Iterable[ast.stmt]:
     """The statements, with the names that a star import brings in its place."""
     for statement in statements:
-        for node in ast.walk(statement):
+        for node in walk(statement) if "*" in cell.source else ():
             if isinstance(node, ast.ImportFrom) and node.names[0].name == "*":
                 place = cell.place(node.lineno, node.col_offset + 1)
                 try:

@@ -5,9 +5,8 @@ What a tag means stands in `CellTags`; what is wrong with one is a finding, and 
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
 from enum import Enum
-from typing import Final
+from typing import Final, NamedTuple
 
 from kalec.findings import Findings, did_you_mean, nearest
 from kalec.model import Place, Retry, Secret, StepSettings
@@ -25,18 +24,17 @@ class Role(Enum):
     NOTEBOOK = "notebook"
 
 
-@dataclass(frozen=True, slots=True)
-class CellTags:
+class CellTags(NamedTuple):
     """What the tags of one cell say."""
 
     role: Role | None = None
     name: str = ""  # of the step, or of the notebook reference
     previous: tuple[str, ...] = ()
-    settings: StepSettings = field(default_factory=StepSettings)
+    settings: StepSettings = StepSettings()
 
 
 # Tags that well-known programs put on cells, and that say nothing to kalec.
-FOREIGN: Final = re.compile(
+FOREIGN: Final = (
     r"parameters|injected-parameters|default parameters|hide[-_].*|remove[-_].*|raises-exception|nbval.*|"
     r"full-?width|margin|popout|scroll-output|output_scroll|keep_output|solution|nbgrader.*|worksheet.*|"
     r"no[-_]?export|export|exporti|active-.*|papermill.*|thebe.*|jupyterlab.*|slideshow|mystnb.*|papermill-error-cell-tag"
@@ -44,11 +42,11 @@ FOREIGN: Final = re.compile(
 # What would make steps depend on values, or many of one. To leave such a tag without effect would run what should not run.
 _CONTROL: Final = frozenset(["if", "elif", "else", "when", "unless", "while", "each", "for", "foreach", "loop"])
 _WORDS: Final = {role.value: role for role in Role if role not in (Role.STEP, Role.NOTEBOOK)}
-_STEP_NAME: Final = re.compile(r"[_a-z][_a-z0-9]*")
-_LABEL_KEY: Final = re.compile(r"([a-z0-9.-]+/)?[A-Za-z0-9]([\w.-]*[A-Za-z0-9])?", re.ASCII)
-_QUANTITY: Final = re.compile(r"\d+(\.\d+)?([eE][+-]?\d+|[numkKMGTPE]i?)?")
-_VARIABLE: Final = re.compile(r"[A-Za-z_]\w*", re.ASCII)
-_DURATION: Final = re.compile(r"(\d+)([smhd]?)")
+_STEP_NAME: Final = r"[_a-z][_a-z0-9]*"
+_LABEL_KEY: Final = r"(?a)([a-z0-9.-]+/)?[A-Za-z0-9]([\w.-]*[A-Za-z0-9])?"
+_QUANTITY: Final = r"\d+(\.\d+)?([eE][+-]?\d+|[numkKMGTPE]i?)?"
+_VARIABLE: Final = r"(?a)[A-Za-z_]\w*"
+_DURATION: Final = r"(\d+)([smhd]?)"
 _SECONDS: Final = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 _SWITCH: Final = {"enabled": True, "disabled": False, "true": True, "false": False}
 
@@ -69,9 +67,9 @@ def read_tags(tags: Iterable[str], place: Place, findings: Findings) -> CellTags
             elif colon and kind in ("step", "block", "notebook"):
                 names.append((Role.NOTEBOOK if kind == "notebook" else Role.STEP, _step_name(kind, value)))
             elif colon and kind == "prev":
-                read = replace(read, previous=(*read.previous, value))
+                read = read._replace(previous=(*read.previous, value))
             elif colon and kind in _SETTINGS:
-                read = replace(read, settings=_SETTINGS[kind](read.settings, value))
+                read = read._replace(settings=_SETTINGS[kind](read.settings, value))
             else:
                 _unknown(tag, place, findings)
         except BadTag as error:
@@ -108,12 +106,12 @@ def _with_role(read: CellTags, names: list[tuple[Role, str]], place: Place, find
             findings.add("KLC018", place, f"{what} has no effect here: the cell has no step: tag", hint="add step:NAME")
         return CellTags()
     role, name = special or names[0]
-    return replace(read, role=role, name=name) if role in (Role.STEP, Role.NOTEBOOK) else CellTags(role)
+    return read._replace(role=role, name=name) if role in (Role.STEP, Role.NOTEBOOK) else CellTags(role)
 
 
 def _unknown(tag: str, place: Place, findings: Findings) -> None:
     kind, colon, rest = tag.partition(":")
-    if FOREIGN.fullmatch(tag):
+    if re.fullmatch(FOREIGN, tag):
         findings.add("KLC011", place, f"the tag {tag!r} is not for kalec, and has no effect")
         return
     if kind in _CONTROL:
@@ -134,7 +132,7 @@ def _unknown(tag: str, place: Place, findings: Findings) -> None:
 def _step_name(kind: str, value: str) -> str:
     if not value:
         raise BadTag(f"it lacks the name, as in {kind}:train")
-    if not _STEP_NAME.fullmatch(value):
+    if not re.fullmatch(_STEP_NAME, value):
         near = re.sub(r"[^a-z0-9]+", "_", value.lower()).strip("_") or "step"
         near = near if not near[0].isdigit() else f"_{near}"
         raise BadTag(f"a name is of small letters, digits and _, as {near!r}")
@@ -150,44 +148,44 @@ def _key_and_value(value: str, example: str) -> tuple[str, str]:
 
 def _label(settings: StepSettings, value: str) -> StepSettings:
     key, text = _key_and_value(value, "label:team:ocean")
-    if not _LABEL_KEY.fullmatch(key):
+    if not re.fullmatch(_LABEL_KEY, key):
         raise BadTag(f"{key!r} is no key of a label")
     if len(text) > 63 or not re.fullmatch(r"([A-Za-z0-9]([\w.-]*[A-Za-z0-9])?)?", text, re.ASCII):
         raise BadTag(f"{text!r} is no value of a label: letters, digits, '-', '_', '.', at most 63")
-    return replace(settings, labels={**settings.labels, key: text})
+    return settings._replace(labels={**settings.labels, key: text})
 
 
 def _annotation(settings: StepSettings, value: str) -> StepSettings:
     key, text = _key_and_value(value, "annotation:sidecar.istio.io/inject:false")
-    if not _LABEL_KEY.fullmatch(key):
+    if not re.fullmatch(_LABEL_KEY, key):
         raise BadTag(f"{key!r} is no key of an annotation")
-    return replace(settings, annotations={**settings.annotations, key: text})
+    return settings._replace(annotations={**settings.annotations, key: text})
 
 
 def _quantity(value: str, kind: str) -> tuple[str, str]:
     key, text = _key_and_value(value, f"{kind}:memory:4Gi")
     if not re.fullmatch(r"[a-z0-9._-]+(/[A-Za-z0-9._-]+)?", key):
         raise BadTag(f"{key!r} is no resource, as cpu, memory or nvidia.com/gpu")
-    if not _QUANTITY.fullmatch(text):
+    if not re.fullmatch(_QUANTITY, text):
         raise BadTag(f"{text!r} is no quantity, as 2, 500m or 4Gi")
     return key, text
 
 
 def _limit(settings: StepSettings, value: str) -> StepSettings:
     key, text = _quantity(value, "limit")
-    return replace(settings, limits={**settings.limits, key: text})
+    return settings._replace(limits={**settings.limits, key: text})
 
 
 def _request(settings: StepSettings, value: str) -> StepSettings:
     key, text = _quantity(value, "request")
-    return replace(settings, requests={**settings.requests, key: text})
+    return settings._replace(requests={**settings.requests, key: text})
 
 
 def _environment(settings: StepSettings, value: str) -> StepSettings:
     key, text = _key_and_value(value, "env:TOKENIZERS_PARALLELISM:false")
-    if not _VARIABLE.fullmatch(key):
+    if not re.fullmatch(_VARIABLE, key):
         raise BadTag(f"{key!r} is no name of an environment variable")
-    return replace(settings, environment={**settings.environment, key: text})
+    return settings._replace(environment={**settings.environment, key: text})
 
 
 def _secret(settings: StepSettings, value: str) -> StepSettings:
@@ -198,21 +196,21 @@ def _secret(settings: StepSettings, value: str) -> StepSettings:
         raise BadTag(f"{parts[0]!r} is no name of a Secret")
     if not re.fullmatch(r"[-._a-zA-Z0-9]+", parts[1]):
         raise BadTag(f"{parts[1]!r} is no key of a Secret")
-    if not _VARIABLE.fullmatch(parts[2]):
+    if not re.fullmatch(_VARIABLE, parts[2]):
         raise BadTag(f"{parts[2]!r} is no name of an environment variable")
     kept = tuple(secret for secret in settings.secrets if secret.variable != parts[2])
-    return replace(settings, secrets=(*kept, Secret(*parts)))
+    return settings._replace(secrets=(*kept, Secret(*parts)))
 
 
 def _node(settings: StepSettings, value: str) -> StepSettings:
     key, text = _key_and_value(value, "node:accelerator:a100")
-    return replace(settings, node_selector={**settings.node_selector, key: text})
+    return settings._replace(node_selector={**settings.node_selector, key: text})
 
 
 def _base_image(settings: StepSettings, value: str) -> StepSettings:
     if not value or any(character.isspace() for character in value):
         raise BadTag("it needs the name of an image, as in image:python:3.12")
-    return replace(settings, base_image=value)
+    return settings._replace(base_image=value)
 
 
 def _switch(value: str) -> bool:
@@ -222,22 +220,22 @@ def _switch(value: str) -> bool:
 
 
 def _cache(settings: StepSettings, value: str) -> StepSettings:
-    return replace(settings, enable_caching=_switch(value))
+    return settings._replace(enable_caching=_switch(value))
 
 
 def _report(settings: StepSettings, value: str) -> StepSettings:
-    return replace(settings, report=_switch(value))
+    return settings._replace(report=_switch(value))
 
 
 def _seconds(value: str) -> int:
-    found = _DURATION.fullmatch(value)
+    found = re.fullmatch(_DURATION, value)
     if not found or not int(found[1]):
         raise BadTag(f"{value!r} is no time, as 90s, 10m or 2h")
     return int(found[1]) * _SECONDS[found[2]]
 
 
 def _timeout(settings: StepSettings, value: str) -> StepSettings:
-    return replace(settings, timeout_seconds=_seconds(value))
+    return settings._replace(timeout_seconds=_seconds(value))
 
 
 def _retry(settings: StepSettings, value: str) -> StepSettings:
@@ -248,7 +246,7 @@ def _retry(settings: StepSettings, value: str) -> StepSettings:
     if factor and not re.fullmatch(r"\d+(\.\d+)?", factor):
         raise BadTag(f"{factor!r} is no factor, as 2 or 1.5")
     retry = Retry(int(count), _seconds(interval) if interval else 0, float(factor or 1))
-    return replace(settings, retry=retry)
+    return settings._replace(retry=retry)
 
 
 _SETTINGS: Final[Mapping[str, Callable[[StepSettings, str], StepSettings]]] = {

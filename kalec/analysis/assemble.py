@@ -5,8 +5,7 @@ Steps are gone through backwards, so that a step hands on only what a later one 
 
 import ast
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple
 
 from kalec.analysis.checks import place_of
 from kalec.analysis.definitions import Definition, imported_modules
@@ -21,8 +20,7 @@ from kalec.model import Cell, Read, Write
 DISPLAY: Final = "def display(*objects, **_options):\n    for shown in objects:\n        print(shown)"
 
 
-@dataclass(frozen=True, slots=True)
-class Assembled:
+class Assembled(NamedTuple):
     """The part of a step that the analysis says."""
 
     opening: tuple[Cell | Read, ...]
@@ -35,14 +33,14 @@ class Assembled:
     value_imports: tuple[str, ...]
 
 
-@dataclass(slots=True)
 class _Needs:
     """What one step's opening has to bring."""
 
-    reads: dict[str, Version] = field(default_factory=dict)
-    lifted: dict[Definition, None] = field(default_factory=dict)
-    shared: set[str] = field(default_factory=set)
-    parameters: set[str] = field(default_factory=set)
+    def __init__(self) -> None:
+        self.reads: dict[str, Version] = {}
+        self.lifted: dict[Definition, None] = {}
+        self.shared: set[str] = set()
+        self.parameters: set[str] = set()
 
 
 def assemble(travel: Travel, findings: Findings) -> dict[str, Assembled]:
@@ -238,7 +236,7 @@ class _Line:
             if version and self.assembler.needs.reads.get(need.name) is version:
                 self.place_read(version)
         last = self.placed[-1] if self.placed else None
-        if isinstance(last, tuple) and last[0] == definition.cell:
+        if last and not isinstance(last, Read) and last[0] == definition.cell:
             last[1].append(definition.node)
         else:
             self.placed.append((definition.cell, [definition.node]))

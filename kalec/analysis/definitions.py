@@ -6,13 +6,13 @@ conditional statements that hold nothing else (`try: import x except ImportError
 
 import ast
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Final
 
 from kalec.analysis.effects import is_immutable, is_iterator
 from kalec.analysis.functions import body_changes, gives_fresh
 from kalec.analysis.names import Names
-from kalec.analysis.scopes import Action, Occurrence, argument_names, bound_names, occurrences, walk
+from kalec.analysis.scopes import Action, Occurrence, argument_names, bound_names, children, occurrences, walk
 from kalec.model import Cell
 from kalec.words import words
 
@@ -28,7 +28,7 @@ _FUTURE: Final = "annotations"  # what `from __future__ import annotations` bind
 _DEFINING_NODES: Final = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)
 
 
-@dataclass(eq=False, slots=True)
+@dataclass(eq=False, repr=False, slots=True)
 class Definition:
     """One top-level statement that defines names, and what it needs."""
 
@@ -222,15 +222,15 @@ def survey(statements: Iterable[ast.stmt], given: Mapping[str, bool] | None = No
     single = {name: next(iter(paths)) for name, paths in imports.items() if len(paths) == 1 and name not in bound}
     once = frozenset(name for name, count in statement_counts.items() if count == 1)
     names = _with_immutables(Names(single, frozenset(members & single.keys()), once=once, bound=every), bound)
-    names = replace(names, defined=_only_defined(names, bound))
+    names = names._replace(defined=_only_defined(names, bound))
     iterators = frozenset(name for name, values in bound.items() if any(is_iterator(value, names) for value in values))
-    return _with_known_functions(replace(names, immutable=names.immutable - iterators, iterators=iterators), bound)
+    return _with_known_functions(names._replace(immutable=names.immutable - iterators, iterators=iterators), bound)
 
 
 def _outer_nodes(statement: ast.AST) -> Iterator[ast.AST]:
     """The nodes of a statement that are executed with it; functions' bodies are not."""
     yield statement
-    for child in ast.iter_child_nodes(statement):
+    for child in children(statement):
         if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             yield child
         elif not isinstance(child, ast.Lambda) and not isinstance(
@@ -310,7 +310,7 @@ def _with_immutables(names: Names, bound: dict[str, list[ast.AST | None]]) -> Na
     """Start with all names, and drop those of which some binding is not immutable, until nothing changes."""
     immutable = {name for name, values in bound.items() if values and name not in names.imports}
     while True:
-        current = replace(names, immutable=frozenset(immutable))
+        current = names._replace(immutable=frozenset(immutable))
         dropped = {
             name
             for name in immutable
@@ -327,7 +327,7 @@ def _with_known_functions(names: Names, bound: dict[str, list[ast.AST | None]]) 
         if len(values) == 1 and isinstance(values[0], ast.FunctionDef):
             _, changed = body_changes(values[0], names)
             if not changed:
-                names = replace(names, pure=names.pure | {name})
+                names = names._replace(pure=names.pure | {name})
             if gives_fresh(values[0], names):
-                names = replace(names, fresh=names.fresh | {name})
+                names = names._replace(fresh=names.fresh | {name})
     return names

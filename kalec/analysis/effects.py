@@ -6,7 +6,7 @@ from the last step that may have changed it. What can be seen through stands in 
 
 import ast
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from kalec.analysis.known import (
     CALLING,
@@ -22,11 +22,10 @@ from kalec.analysis.known import (
     RECEIVER_ONLY,
 )
 from kalec.analysis.names import Names
-from kalec.analysis.scopes import argument_names, walk
+from kalec.analysis.scopes import argument_names, children, walk
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(NamedTuple):
     """Objects that may have been changed, by the names through which they are reached."""
 
     roots: frozenset[str]
@@ -37,14 +36,12 @@ class Change:
     value: ast.AST | None = None  # the expression whose value they are given
 
 
-@dataclass(slots=True)
 class Effects:
     """What a piece of code may do to objects."""
 
-    changes: list[Change] = field(default_factory=list)
-    bindings: list[tuple[str, frozenset[str], ast.AST | None]] = field(
-        default_factory=list
-    )  # name, may share with, value
+    def __init__(self) -> None:
+        self.changes: list[Change] = []
+        self.bindings: list[tuple[str, frozenset[str], ast.AST | None]] = []  # name, may share with, value
 
 
 def effects(nodes: Iterable[ast.AST], names: Names) -> Effects:
@@ -74,7 +71,7 @@ def roots(node: ast.AST | None, names: Names) -> frozenset[str]:
     elif isinstance(node, ast.ListComp | ast.SetComp | ast.GeneratorExp | ast.DictComp):
         inner |= _comprehension_roots(node, names)
     else:
-        for child in ast.iter_child_nodes(node):
+        for child in children(node):
             inner |= roots(child, names)
     return frozenset(inner)
 

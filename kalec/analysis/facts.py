@@ -3,7 +3,7 @@
 import ast
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from kalec.analysis.definitions import Definition, define
 from kalec.analysis.effects import Effects, effects
@@ -37,8 +37,7 @@ class Known(Protocol):
         """The names that lambdas in its value use when they are called."""
 
 
-@dataclass(frozen=True, slots=True)
-class Use:
+class Use(NamedTuple):
     """A name that a step takes from outside, and where."""
 
     cell: Cell
@@ -49,32 +48,30 @@ class Use:
     called: Definition | None = None  # the definition whose body uses it
 
 
-@dataclass(slots=True)
 class Facts:
     """What one step does with names."""
 
-    uses: dict[str, Use] = field(default_factory=dict)  # the first of each name, an expected one if there is one
-    loaded: set[str] = field(default_factory=set)  # all names it mentions, through functions too
-    exits: State = field(default_factory=dict)  # of the names that it binds or deletes
-    bound_at: dict[int, ast.AST] = field(default_factory=dict)
-    bound_in: dict[int, Cell] = field(default_factory=dict)
-    definitions: dict[str, list[Definition]] = field(default_factory=dict)
-    definition_sites: dict[int, Definition] = field(default_factory=dict)
-    needed_from: dict[tuple[Definition, str], frozenset[int]] = field(default_factory=dict)  # where it was made
-    effects: Effects = field(default_factory=Effects)
-    changes: dict[str, bool] = field(default_factory=dict)  # by functions that it calls; `effects` has its own
-    own_changes: dict[str, bool] = field(default_factory=dict)
-    deep_changes: set[str] = field(default_factory=set)  # of objects and all that they hold
-    holds: dict[str, set[str]] = field(default_factory=dict)
-    deleted_uses: list[tuple[Cell, Occurrence, bool]] = field(default_factory=list)
-    uncertain_uses: list[tuple[Cell, Occurrence]] = field(default_factory=list)
-    dynamic: list[tuple[Cell, ast.AST]] = field(default_factory=list)
-    unreachable: list[tuple[Cell, ast.stmt]] = field(default_factory=list)
-    lambdas: dict[str, dict[str, Occurrence]] = field(default_factory=dict)  # name -> what lambdas in its value use
-    modules_of: dict[str, set[str]] = field(default_factory=dict)  # import names that values are made with
-    reached: dict[str, "Reach"] = field(default_factory=dict)
-    entry: Mapping[str, Known] = field(default_factory=dict)
-    names: Names = field(default_factory=Names)
+    def __init__(self, effects: Effects, entry: Mapping[str, Known], names: Names) -> None:
+        self.effects, self.entry, self.names = effects, entry, names
+        self.uses: dict[str, Use] = {}  # the first of each name, an expected one if there is one
+        self.loaded: set[str] = set()  # all names it mentions, through functions too
+        self.exits: State = {}  # of the names that it binds or deletes
+        self.bound_at: dict[int, ast.AST] = {}
+        self.bound_in: dict[int, Cell] = {}
+        self.definitions: dict[str, list[Definition]] = {}
+        self.definition_sites: dict[int, Definition] = {}
+        self.needed_from: dict[tuple[Definition, str], frozenset[int]] = {}  # where it was made
+        self.changes: dict[str, bool] = {}  # by functions that it calls; `effects` has its own
+        self.own_changes: dict[str, bool] = {}
+        self.deep_changes: set[str] = set()  # of objects and all that they hold
+        self.holds: dict[str, set[str]] = {}
+        self.deleted_uses: list[tuple[Cell, Occurrence, bool]] = []
+        self.uncertain_uses: list[tuple[Cell, Occurrence]] = []
+        self.dynamic: list[tuple[Cell, ast.AST]] = []
+        self.unreachable: list[tuple[Cell, ast.stmt]] = []
+        self.lambdas: dict[str, dict[str, Occurrence]] = {}  # name -> what lambdas in its value use
+        self.modules_of: dict[str, set[str]] = {}  # import names that values are made with
+        self.reached: dict[str, Reach] = {}
 
     def closure(self, name: str) -> tuple[Definition, ...]:
         """All definitions that the value of a name may be, hold, or use when it is called."""
@@ -121,8 +118,7 @@ class Facts:
         return Reach(tuple(found), frozenset(seen), frozenset(used))
 
 
-@dataclass(frozen=True, slots=True)
-class Reach:
+class Reach(NamedTuple):
     """What stands behind a name."""
 
     definitions: tuple[Definition, ...]
@@ -130,8 +126,7 @@ class Reach:
     called_with: frozenset[str]  # the names that lambdas on the way use
 
 
-@dataclass(frozen=True, slots=True)
-class Touched:
+class Touched(NamedTuple):
     """The names of a piece of code, in order; which of them are called; and what names variables in texts."""
 
     occurrences: list[Occurrence]
@@ -139,7 +134,7 @@ class Touched:
     texts: list[ast.Compare | ast.Call]
 
 
-@dataclass(slots=True)
+@dataclass(eq=False, repr=False, slots=True)
 class Code:
     """The statements of a step, by cell."""
 

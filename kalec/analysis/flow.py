@@ -37,7 +37,7 @@ def analyse(code: Code, entry: Mapping[str, Known], afterwards: Iterable[tuple[C
 class _Walk:
     def __init__(self, code: Code, entry: Mapping[str, Known]) -> None:
         self.code, self.entry, self.names = code, entry, code.names
-        self.facts = Facts(effects=code.effects(), entry=entry, names=code.names)
+        self.facts = Facts(code.effects(), entry, code.names)
         self.cell = code.cells[0][0] if code.cells else Cell("", 0, "", "")
         self.state: State = {}
         self.last: State = {}
@@ -56,10 +56,11 @@ class _Walk:
                 for name in found.names if found else ():
                     facts.definitions.setdefault(name, []).append(found)  # type: ignore[arg-type]  # names come from it
         for name, shared, value in facts.effects.bindings:
-            facts.holds.setdefault(name, set()).update(shared, self._deep_copied(value))
-            self._note_lambdas([name], value)
+            inner = list(walk(value)) if value is not None else []
+            facts.holds.setdefault(name, set()).update(shared, self._deep_copied(inner))
+            self._note_lambdas([name], value, inner)
             if value is not None and not is_immutable(value, self.names):
-                made_with = {n.id for n in walk(value) if isinstance(n, ast.Name)}
+                made_with = {n.id for n in inner if isinstance(n, ast.Name)}
                 facts.modules_of.setdefault(name, set()).update(made_with & self.names.imports.keys())
                 facts.holds[name] |= made_with & facts.definitions.keys()
         for change in facts.effects.changes:
@@ -68,18 +69,19 @@ class _Walk:
                 facts.own_changes[root] = facts.own_changes.get(root, False) or change.sure
             if change.deep:
                 facts.deep_changes |= change.roots
-            self._note_lambdas(change.roots, change.value)
+            if change.value is not None:
+                self._note_lambdas(change.roots, change.value, walk(change.value))
 
-    def _note_lambdas(self, holders: Iterable[str], value: ast.AST | None) -> None:
+    def _note_lambdas(self, holders: Iterable[str], value: ast.AST | None, inner: Iterable[ast.AST]) -> None:
         """What lambdas in a value use is used by whoever calls them, in this step or in a later one."""
-        if value is not None and any(isinstance(node, ast.Lambda) for node in walk(value)):
+        if any(isinstance(node, ast.Lambda) for node in inner):
             used = {part.name: part for part in occurrences(value) if part.deferred and part.action is Action.LOAD}
             for holder in holders:
                 self.facts.lambdas.setdefault(holder, {}).update(used)
 
-    def _deep_copied(self, value: ast.AST | None) -> frozenset[str]:
+    def _deep_copied(self, inner: Iterable[ast.AST]) -> frozenset[str]:
         """A deep copy shares nothing with its original, and is of the same classes."""
-        calls = [node for node in walk(value) if isinstance(node, ast.Call)] if value else []
+        calls = [node for node in inner if isinstance(node, ast.Call)]
         copied = [call for call in calls if self.names.path(call.func) == "copy.deepcopy"]
         return frozenset().union(*(roots(argument, self.names) for call in copied for argument in call.args))
 

@@ -25,14 +25,11 @@ def check_modules(travel: Travel, folder: Path, findings: Findings) -> None:
 
 
 def _check(statement: ast.stmt, cell: Cell, folder: Path, looked_up: dict[str, str], findings: Findings) -> None:
+    inner = list(walk(statement))
     guarded = {
-        id(node)
-        for attempt in walk(statement)
-        if isinstance(attempt, ast.Try)
-        for part in attempt.body
-        for node in walk(part)
+        id(node) for attempt in inner if isinstance(attempt, ast.Try) for part in attempt.body for node in walk(part)
     }
-    for node in walk(statement):
+    for node in inner:
         if id(node) in guarded:
             continue  # who catches the failure of an import expects it
         names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []

@@ -2,14 +2,15 @@
 
 import ast
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from typing import NamedTuple
+
+from kalec.model import NOTHING
 
 
-@dataclass(frozen=True, slots=True)
-class Names:
+class Names(NamedTuple):
     """What the notebook as a whole says about names: only what holds for every binding of a name stands here."""
 
-    imports: Mapping[str, str] = field(default_factory=dict)  # np -> numpy, sqrt -> math.sqrt
+    imports: Mapping[str, str] = NOTHING  # np -> numpy, sqrt -> math.sqrt
     members: frozenset[str] = frozenset()  # those of `imports` that are members of a module, not modules
     immutable: frozenset[str] = frozenset()  # never bound to anything that can change
     iterators: frozenset[str] = frozenset()  # maybe bound to an iterator: looking at it changes it
@@ -41,9 +42,8 @@ class Names:
     def without(self, local: set[str]) -> "Names":
         """The same inside a function that has its own meaning for some names."""
         if not local & (self.imports.keys() | self.immutable | self.pure | self.fresh | self.defined):
-            return replace(self, bound=self.bound | local)
-        return replace(
-            self,
+            return self._replace(bound=self.bound | local)
+        return self._replace(
             imports={name: path for name, path in self.imports.items() if name not in local},
             immutable=self.immutable - local,
             pure=self.pure - local,

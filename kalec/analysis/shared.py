@@ -6,7 +6,7 @@ not need the libraries of the others. Everything else is kept, because it may do
 
 import ast
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from kalec.analysis.definitions import Definition, imported_modules
 from kalec.analysis.facts import Code, Facts
@@ -16,8 +16,7 @@ from kalec.analysis.scopes import Action, occurrences, walk
 from kalec.model import Cell
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
+class Part(NamedTuple):
     """One statement of shared code."""
 
     cell: Cell
@@ -33,8 +32,7 @@ class Part:
         return tuple(imported_modules([self.node]))
 
 
-@dataclass(frozen=True, slots=True)
-class SharedCode:
+class SharedCode(NamedTuple):
     """All shared code of one source, in order."""
 
     code: Code
@@ -150,4 +148,4 @@ def excerpt(cell: Cell, nodes: list[ast.stmt], all_of_it: bool) -> Cell:
             if number == first and kept[number - 1]:
                 line = kept[number - 1] + b"; " + line
             kept[number - 1] = line
-    return replace(cell, source=b"\n".join(kept).decode().rstrip())
+    return cell._replace(source=b"\n".join(kept).decode().rstrip())

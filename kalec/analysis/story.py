@@ -2,7 +2,7 @@
 
 import ast
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from kalec.analysis.checks import place_of
 from kalec.analysis.travel import Journey, Travel
@@ -10,8 +10,7 @@ from kalec.analysis.versions import Kind, Version
 from kalec.model import Pipeline, Place, Step
 
 
-@dataclass(frozen=True, slots=True)
-class Chapter:
+class Chapter(NamedTuple):
     """One thing that happens to a name. `event` is a word: parameter, shared, made, changed, deleted, read, written, kept."""
 
     step: str  # "" where it is of no step

@@ -13,7 +13,7 @@ import ast
 import builtins
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple
 
 from kalec.analysis.definitions import Definition
 from kalec.analysis.effects import effects
@@ -31,7 +31,7 @@ _DISPLAYS: Final = (ast.List, ast.Tuple, ast.Set, ast.Dict, ast.ListComp, ast.Se
 GIVEN: Final = frozenset(dir(builtins)) | {"__name__", "__doc__", "__builtins__", "__spec__", "__package__", "display"}
 
 
-@dataclass(slots=True)
+@dataclass(eq=False, repr=False, slots=True)
 class Draft:
     """A step, as its tags and cells say."""
 
@@ -54,7 +54,7 @@ class Draft:
         return max((self.rank_of(cell) for cell, _ in self.code.cells), default=0)
 
 
-@dataclass(slots=True)
+@dataclass(eq=False, repr=False, slots=True)
 class Journey:
     """What is known of one step when all have been gone through."""
 
@@ -67,8 +67,7 @@ class Journey:
     joined: set[str] = field(default_factory=set)  # names that it hands on only because they belong to others
 
 
-@dataclass(frozen=True, slots=True)
-class MetricCode:
+class MetricCode(NamedTuple):
     """A metric, and its expression as code."""
 
     metric: Metric

@@ -9,7 +9,7 @@ from kalec.analysis.checks import place_of
 from kalec.analysis.definitions import Definition
 from kalec.analysis.facts import Code, Facts
 from kalec.analysis.names import Names
-from kalec.analysis.scopes import Action, occurrences, walk
+from kalec.analysis.scopes import Action, children, occurrences, walk
 from kalec.analysis.travel import Travel
 from kalec.analysis.versions import Kind
 from kalec.findings import Findings
@@ -49,16 +49,12 @@ _MODULE_STATE: Final = words(
 _WRITERS: Final = words(
     "to_csv to_parquet to_json to_pickle to_excel to_feather savefig save savez save_model dump write_text"
 )
-_SECRET_NAME: Final = re.compile(
-    r"passw|passwd|secret|api_?key|access_?key|auth_?token|private_?key|credential", re.IGNORECASE
-)
-_SECRET_VALUE: Final = re.compile(
+_CONFIDENTIAL_NAME: Final = r"(?i)passw|passwd|secret|api_?key|access_?key|auth_?token|private_?key|credential"
+_CONFIDENTIAL_VALUE: Final = (
     r"AKIA[0-9A-Z]{16}|gh[pousr]_[A-Za-z0-9]{30,}|sk-[A-Za-z0-9_-]{20,}|xox[baprs]-[A-Za-z0-9-]{10,}|hf_[A-Za-z0-9]{30,}"
     r"|-----BEGIN [A-Z ]*PRIVATE KEY-----"
 )
-_PLACEHOLDER: Final = re.compile(
-    r"^(.{0,5}|[xX*.]+|<.*>|\$?\{.*\}|your[-_ ].*|change[-_ ]?me.*|todo.*|none|null)$", re.IGNORECASE
-)
+_PLACEHOLDER: Final = r"(?i)^(.{0,5}|[xX*.]+|<.*>|\$?\{.*\}|your[-_ ].*|change[-_ ]?me.*|todo.*|none|null)$"
 
 
 def check_values(
@@ -134,7 +130,7 @@ def _is_generator(function: ast.FunctionDef) -> bool:
         if isinstance(node, ast.Yield | ast.YieldFrom):
             return True
         if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda | ast.ClassDef):
-            waiting += ast.iter_child_nodes(node)
+            waiting += children(node)
     return False
 
 
@@ -148,13 +144,13 @@ def _check_secret(cell: Cell, node: ast.AST, findings: Findings) -> None:
             _check_secret_pair(name, text, place_of(cell, node), findings)
         case ast.keyword(arg=str(name), value=ast.Constant(value=str(text))):
             _check_secret_pair(name, text, place_of(cell, node), findings)
-        case ast.Constant(value=str(text)) if _SECRET_VALUE.search(text):
+        case ast.Constant(value=str(text)) if re.search(_CONFIDENTIAL_VALUE, text):
             _check_secret_pair("", text, place_of(cell, node), findings)
 
 
 def _check_secret_pair(name: str, text: str, place: object, findings: Findings) -> None:
-    by_name = bool(_SECRET_NAME.search(name)) and not _PLACEHOLDER.match(text)
-    if by_name or _SECRET_VALUE.search(text):
+    by_name = bool(re.search(_CONFIDENTIAL_NAME, name)) and not re.match(_PLACEHOLDER, text)
+    if by_name or re.search(_CONFIDENTIAL_VALUE, text):
         label = f"{name!r} looks like" if by_name else "this text looks like"
         findings.add(
             "KLC203",

@@ -17,7 +17,7 @@ class Kind(Enum):
     DELETED = "a name that is gone"
 
 
-@dataclass(eq=False, slots=True)
+@dataclass(eq=False, repr=False, slots=True)
 class Version:
     """A name as one step leaves it; `step` is "" for parameters and shared code."""
 
@@ -34,8 +34,8 @@ class Version:
     sources: tuple[Definition, ...] = ()  # of a DEFINITION: the statements that make it
     modules: frozenset[str] = frozenset()  # that its value may be of
     called_with: frozenset[str] = frozenset()  # names that lambdas in its value use when they are called
-    same_as: "Version | None" = field(default=None, repr=False)
-    holders: "list[Version]" = field(default_factory=list, repr=False)  # a change of this one is a change of them
+    same_as: "Version | None" = None
+    holders: "list[Version]" = field(default_factory=list)  # a change of this one is a change of them
 
 
 def representative(version: Version) -> Version:

@@ -4,9 +4,8 @@ import ast
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import typer
 
@@ -23,8 +22,7 @@ from kalec.source.notebook import parse_notebook, with_tags
 from kalec.vocabulary import CellTags, read_tags
 
 
-@dataclass(frozen=True, slots=True)
-class Proposal:
+class Proposal(NamedTuple):
     """What one cell is to be tagged, beside the tags that it has."""
 
     cell: SourceCell
@@ -64,7 +62,7 @@ def propose(read: Source, path: Path) -> Iterator[Proposal]:
         step = proposal.tags[0].removeprefix("step:") if proposal.tags else ""
         before = edges.get(step, ()) if step not in begun else ()
         begun.add(step)
-        yield replace(proposal, tags=(*proposal.tags, *(f"prev:{name}" for name in before)))
+        yield proposal._replace(tags=(*proposal.tags, *(f"prev:{name}" for name in before)))
 
 
 def _roles(cells: Iterable[SourceCell]) -> Iterator[Proposal]:

@@ -6,11 +6,10 @@ everything, should a later typer ask its parameters otherwise.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, Union, get_args, get_origin
+from typing import Any, NamedTuple, Union, get_args, get_origin
 
 import typer
 
@@ -32,8 +31,7 @@ def read_plainly(command: Any) -> None:
             parameter.get_runtime_param = lambda plain=plain: plain
 
 
-@dataclass(frozen=True, slots=True)
-class _PlainParameter:
+class _PlainParameter(NamedTuple):
     """What typer asks for the value of a parameter: `read` makes it, and raises ValueError with what a person should know."""
 
     read: Callable[[Any], Any]

@@ -6,8 +6,7 @@ handed the claim of an earlier one.
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from kalec.emit.options import SharedVolume
 from kalec.emit.yamltext import Value
@@ -28,8 +27,7 @@ _INPUTS: Final[Mapping[str, tuple[str, bool]]] = {  # of createpvc: the type, an
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
+class Claim(NamedTuple):
     """A claim that every step mounts. `task` is the one that makes it, "" where it exists."""
 
     volume: Volume

@@ -1,8 +1,8 @@
 """From a source to the YAML of its pipeline: the use case of `kalec compile`."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import NamedTuple
 
 from kalec.emit.distributions import Installed
 from kalec.emit.limits import check
@@ -13,25 +13,21 @@ from kalec.emit.requirements import step_requirements
 from kalec.errors import Refused
 from kalec.findings import Findings, did_you_mean
 from kalec.load import Overrides, load_pipeline
-from kalec.model import Diagnostic, Pipeline, Severity, worst
+from kalec.model import NOTHING, Diagnostic, Pipeline, Severity, worst
 
 
-@dataclass(frozen=True, slots=True)
-class CompileRequest:
+class CompileRequest(NamedTuple):
     """What is asked for, for all sources alike."""
 
     search_path: Sequence[str]  # where what is installed is looked for, as sys.path
-    overrides: Overrides = field(default_factory=Overrides)
-    options: EmitOptions = field(default_factory=EmitOptions)
+    overrides: Overrides = Overrides()
+    options: EmitOptions = EmitOptions()
     pipeline: str = ""  # which of several @pipeline functions of a module
     lock: Path | None = None
-    severities: Mapping[Path, Mapping[str, Severity | None]] = field(
-        default_factory=dict
-    )  # by source, as for Overrides
+    severities: Mapping[Path, Mapping[str, Severity | None]] = NOTHING  # by source, as for Overrides
 
 
-@dataclass(frozen=True, slots=True)
-class Compiled:
+class Compiled(NamedTuple):
     """What became of a source. `text` is "" when an error keeps it from being compiled."""
 
     source: Path
@@ -55,8 +51,7 @@ def compile_sources(sources: Sequence[Path], request: CompileRequest) -> list[Co
     return compiled
 
 
-@dataclass(frozen=True, slots=True)
-class Prepared:
+class Prepared(NamedTuple):
     """A pipeline that was read and checked, with what its steps install."""
 
     pipeline: Pipeline
@@ -76,7 +71,7 @@ class Prepared:
 
 def prepare(source: Path, request: CompileRequest, installed: Installed, lock: Mapping[str, str] | None) -> Prepared:
     """Read a source, find what its steps install, and check whether KFP can hold it."""
-    overrides = replace(request.overrides, severities=request.severities.get(source, {}))
+    overrides = request.overrides._replace(severities=request.severities.get(source, {}))
     loaded = load_pipeline(source, pipeline=request.pipeline, overrides=overrides)
     pipeline, options = loaded.pipeline, request.options
     _refuse_unknown_volume(pipeline, options)
@@ -87,10 +82,8 @@ def prepare(source: Path, request: CompileRequest, installed: Installed, lock: M
     if prepared.is_wrong():
         return prepared
     if options.install:
-        prepared = replace(
-            prepared,
-            options=replace(options, requirements=step_requirements(pipeline, installed, lock, findings)),
-        )
+        requirements = step_requirements(pipeline, installed, lock, findings)
+        prepared = prepared._replace(options=options._replace(requirements=requirements))
     check(pipeline, prepared.options, findings)
     return prepared
 

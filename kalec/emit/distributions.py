@@ -9,7 +9,6 @@ import os
 import re
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Final
@@ -21,13 +20,11 @@ from kalec.emit.lockfile import normalised
 _REST: Final = re.compile(rb"/|\.py,|\.[^/,\n]*(so|pyd),")
 
 
-@dataclass(frozen=True)
 class Distribution:
     """An installed distribution; `folder` is its .dist-info."""
 
-    name: str
-    version: str
-    folder: Path
+    def __init__(self, name: str, version: str, folder: Path) -> None:
+        self.name, self.version, self.folder = name, version, folder
 
     @cached_property
     def record(self) -> bytes:

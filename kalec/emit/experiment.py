@@ -1,7 +1,7 @@
 """From a source to the Experiment that searches for its best parameters: the use case of `kalec tune`."""
 
-from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 from kalec.emit.compilation import Compiled, CompileRequest, prepare
 from kalec.emit.distributions import Installed
@@ -12,8 +12,7 @@ from kalec.errors import Refused
 from kalec.model import Place, Tuning
 
 
-@dataclass(frozen=True, slots=True)
-class Counts:
+class Counts(NamedTuple):
     """How many trials there are, where the command line says it; None is the notebook's word."""
 
     max_trials: int | None = None
@@ -22,8 +21,7 @@ class Counts:
 
     def put_into(self, tuning: Tuning) -> Tuning:
         """The tuning with these counts."""
-        return replace(
-            tuning,
+        return tuning._replace(
             max_trials=tuning.max_trials if self.max_trials is None else self.max_trials,
             max_failed_trials=tuning.max_failed_trials if self.max_failed_trials is None else self.max_failed_trials,
             parallel_trials=tuning.parallel_trials if self.parallel_trials is None else self.parallel_trials,

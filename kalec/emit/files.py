@@ -1,7 +1,6 @@
 """Writing what was compiled, and holding it against what is committed."""
 
 import os
-import tempfile
 from collections.abc import Iterable
 from contextlib import suppress
 from difflib import unified_diff
@@ -66,24 +65,21 @@ def replace_file(target: Path, pieces: Iterable[bytes | memoryview]) -> None:
 
 
 def _replace(target: Path, pieces: Iterable[bytes | memoryview]) -> None:
-    handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+    new = target.with_name(f".{target.name[:200]}.{os.urandom(6).hex()}")
+    known = target.stat().st_mode & 0o777 if target.exists() else None
+    # Not even for a moment may it be read by more people than before; a file that was not there gets what the umask leaves.
+    handle = os.open(
+        new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666 if known is None else known & 0o700
+    )
     try:
         with os.fdopen(handle, "wb") as stream:
             stream.writelines(pieces)
             stream.flush()
             os.fsync(handle)
-        Path(name).chmod(_mode(target))
-        Path(name).replace(target)
+        if known is not None:
+            new.chmod(known)
+        new.replace(target)
     except BaseException:
         with suppress(OSError):
-            Path(name).unlink()
+            new.unlink()
         raise
-
-
-def _mode(target: Path) -> int:
-    """The permissions that the file has, or that a new one would get."""
-    if target.exists():
-        return target.stat().st_mode & 0o777
-    mask = os.umask(0)
-    os.umask(mask)
-    return 0o666 & ~mask

@@ -3,10 +3,9 @@
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from kalec.emit.naming import unique
 from kalec.emit.options import EmitOptions
@@ -22,8 +21,7 @@ _TRIAL_IMAGE: Final = "python:3.11"
 _JOB_STATE: Final = 'status.conditions.#(type=="{}")#|#(status=="True")#'  # how Katib asks a Job for its state
 
 
-@dataclass(frozen=True, slots=True)
-class TrialOptions:
+class TrialOptions(NamedTuple):
     """How the trials are run; "" is the cluster's own, or the default."""
 
     namespace: str = ""
@@ -68,7 +66,7 @@ def trial_files(pipeline: Pipeline, tuning: Tuning, options: EmitOptions, trial:
         "types": {parameter.name: parameter.type.value for parameter in pipeline.parameters},
     }
     return {
-        "pipeline.yaml": pipeline_yaml(pipeline, replace(options, uncached=options.uncached | reporting)),
+        "pipeline.yaml": pipeline_yaml(pipeline, options._replace(uncached=options.uncached | reporting)),
         "trial.json": json.dumps(settings, indent=2, sort_keys=True) + "\n",
         "trial.py": _trial_program(),
     }

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from kalec.errors import Damaged, NotFound, Refused
 
-_PIN: Final = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*)\s*(?:\[[^]]*\])?\s*===?\s*([^\s;,#*]+)\s*(?:;|\\|--|#|$)")
+_PIN: Final = r"([A-Za-z0-9][A-Za-z0-9._-]*)\s*(?:\[[^]]*\])?\s*===?\s*([^\s;,#*]+)\s*(?:;|\\|--|#|$)"
 
 
 def normalised(name: str) -> str:
@@ -51,7 +51,7 @@ def _pins(text: str, path: Path, being_read: frozenset[Path]) -> Iterator[tuple[
                 except (OSError, UnicodeDecodeError) as error:
                     raise Damaged(f"{path} includes {included[1]}, which cannot be read: {error}") from None
                 yield from _pins(content, other, being_read | {other})
-        elif pin := _PIN.match(line.strip()):
+        elif pin := re.match(_PIN, line.strip()):
             yield normalised(pin[1]), pin[2]
 
 

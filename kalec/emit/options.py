@@ -1,14 +1,14 @@
 """What a user may choose about the pipeline that is written, beyond what the notebook says."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple
+
+from kalec.model import NOTHING
 
 VALUES_SIZE: Final = "10Gi"
 
 
-@dataclass(frozen=True, slots=True)
-class SharedVolume:
+class SharedVolume(NamedTuple):
     """Values travel on a volume that every step mounts, as in Kale, instead of as KFP artifacts.
 
     `name` is one of the notebook's volumes; with "" a claim is made for each run, and removed when all steps are done.
@@ -19,13 +19,10 @@ class SharedVolume:
     storage_class: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class EmitOptions:
+class EmitOptions(NamedTuple):
     """How a pipeline is written."""
 
-    requirements: Mapping[str, tuple[str, ...]] = field(
-        default_factory=dict
-    )  # by step: what it installs, as in PEP 508
+    requirements: Mapping[str, tuple[str, ...]] = NOTHING  # by step: what it installs, as in PEP 508
     install: bool = True  # False: the images hold all that the steps need, KFP too
     shared: SharedVolume | None = None
     uncached: frozenset[str] = frozenset()  # steps that run every time, whatever the notebook says
@@ -34,8 +31,7 @@ class EmitOptions:
     tolerations: tuple["Toleration", ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Toleration:
+class Toleration(NamedTuple):
     """A taint of nodes that the steps bear. An empty `key` is every taint, an empty `effect` every effect."""
 
     key: str = ""

@@ -1,8 +1,7 @@
 """A pipeline with the names that its parts have in KFP: tasks, claims, and the arguments of each step's function."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from kalec.emit.claims import VALUES_MOUNT, Claim, claims_of
 from kalec.emit.naming import task_names, unique
@@ -12,8 +11,7 @@ from kalec.model import Parameter, Pipeline, Step
 _GLOBALS: Final = frozenset(["STEP", "kalec_runtime"])  # what the function uses; see kalec.emit.program
 
 
-@dataclass(frozen=True, slots=True)
-class Signature:
+class Signature(NamedTuple):
     """The function of a step: its name, and those of its arguments. "" is an argument that it does not have."""
 
     function: str
@@ -25,8 +23,7 @@ class Signature:
     report: str
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(NamedTuple):
     """A pipeline with the names of its parts in KFP."""
 
     pipeline: Pipeline

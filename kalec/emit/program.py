@@ -9,6 +9,7 @@ from typing import Final
 
 from kalec import VERSION
 from kalec.emit.plan import Plan, Signature
+from kalec.emit.yamltext import is_plain
 from kalec.model import JsonValue, ParameterType, Step
 from kalec.runtime import describe
 from kalec.runtime.packed import PACKED
@@ -23,7 +24,7 @@ _ANNOTATIONS: Final = {
 }
 PLACEHOLDER: Final = "{{$"
 # What no reader of the text would see as it is: controls (\r would become \n), spaces of other kinds, marks of direction.
-_UNSEEN: Final = re.compile(
+_UNSEEN: Final = (
     r"[\x00-\x08\x0b-\x1f\x7f-\xa0\xad\u2000-\u200f\u2028-\u202f\u205f-\u206f\ud800-\udfff\ufeff\ufff9-\uffff]"
 )
 
@@ -57,7 +58,7 @@ def python_literal(text: str) -> str:
 
     It never holds the characters that begin a placeholder of KFP, which would be replaced in it.
     """
-    as_it_is = "\n" in text and PLACEHOLDER not in text and not _UNSEEN.search(text)
+    as_it_is = "\n" in text and PLACEHOLDER not in text and (is_plain(text) or not re.search(_UNSEEN, text))
     for quotes in ("'''", '"""'):
         if as_it_is and quotes not in text and text[-1] not in (quotes[0], "\\"):
             return f"{'r' if chr(92) in text else ''}{quotes}{text}{quotes}"

@@ -10,7 +10,7 @@ from kalec.findings import Findings
 from kalec.model import Pipeline, Step
 
 # A requirement as in PEP 508: name, extras, then the version, address or marker.
-_REQUIREMENT: Final = re.compile(r"\s*([A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?)\s*(\[[^]]*\])?\s*(.*)", re.DOTALL)
+_REQUIREMENT: Final = r"(?s)\s*([A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?)\s*(\[[^]]*\])?\s*(.*)"
 
 # Modules whose distribution has another name; asked only for what is locked and not installed.
 _OTHER_NAMES: Final[Mapping[str, str]] = {
@@ -86,7 +86,7 @@ class _Chooser:
 
     def pinned(self, requirement: str) -> str:
         """A requirement with the version that is locked or installed, unless it says more than a name already."""
-        match = _REQUIREMENT.fullmatch(requirement)
+        match = re.fullmatch(_REQUIREMENT, requirement)
         if not match or (match[3] and not match[3].startswith(";")):
             return requirement
         version = self._version(match[1])
@@ -140,10 +140,10 @@ def _judge_module(
 
 
 def _name(requirement: str) -> str:
-    match = _REQUIREMENT.fullmatch(requirement)
+    match = re.fullmatch(_REQUIREMENT, requirement)
     return normalised(match[1]) if match else requirement
 
 
 def _is_loose(requirement: str) -> bool:
-    match = _REQUIREMENT.fullmatch(requirement)
+    match = re.fullmatch(_REQUIREMENT, requirement)
     return bool(match) and not re.match(r"\(?\s*===?|@", match[3]) if match else False

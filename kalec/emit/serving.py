@@ -2,13 +2,13 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple
 
 from kalec.emit.quantity import parse_quantity
 from kalec.emit.yamltext import Value, to_yaml
 from kalec.errors import Refused
 from kalec.findings import did_you_mean
+from kalec.model import NOTHING
 
 FORMATS: Final[Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]]] = {
     # KServe's model format: the packages whose classes it serves, and the endings of its files
@@ -30,8 +30,7 @@ SCHEMES: Final = ("pvc", "s3", "gs", "https", "http", "hdfs", "webhdfs", "abfs",
 _NAME: Final = re.compile(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?")
 
 
-@dataclass(frozen=True, slots=True)
-class Service:
+class Service(NamedTuple):
     """What is served, and how. "" and None are KServe's own choice."""
 
     name: str
@@ -42,8 +41,8 @@ class Service:
     protocol: str = ""  # v1, v2
     namespace: str = ""
     service_account: str = ""
-    limits: Mapping[str, str] = field(default_factory=dict)
-    requests: Mapping[str, str] = field(default_factory=dict)
+    limits: Mapping[str, str] = NOTHING
+    requests: Mapping[str, str] = NOTHING
     min_replicas: int | None = None
     max_replicas: int | None = None
 

@@ -133,7 +133,7 @@ def _retry(retry: Retry) -> dict[str, Value]:
     policy: dict[str, Value] = {
         "backoffDuration": _seconds(retry.interval_seconds),
         "backoffFactor": float(retry.factor),
-        "maxRetryCount": retry.count,
+        "maxRetryCount": retry.times,
     }
     if retry.max_interval_seconds is not None:
         policy["backoffMaxDuration"] = _seconds(retry.max_interval_seconds)

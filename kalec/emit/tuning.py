@@ -6,8 +6,7 @@ The rules were read from Katib's experiment validator and its suggestion service
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from kalec.findings import Findings, did_you_mean
 from kalec.model import Parameter, ParameterType, Pipeline, Place, Tuning, TuningParameter
@@ -132,8 +131,7 @@ def _range(parameter: TuningParameter) -> Iterator[str]:
         yield f"parameter {parameter.name!r} has the step {parameter.step}, and it must be more than 0"
 
 
-@dataclass(frozen=True, slots=True)
-class _Setting:
+class _Setting(NamedTuple):
     """A setting of an algorithm: the values that it takes, in words and as a test."""
 
     wanted: str

@@ -16,8 +16,8 @@ _PLAIN: Final = re.compile(r"[A-Za-z_/][A-Za-z0-9_./+-]*(?:[ =][A-Za-z0-9_./+-]+
 _WORDS: Final = frozenset(["null", "true", "false", "yes", "no", "on", "off", "y", "n"])  # other values in YAML 1.1
 # What a YAML reader does not let through, or takes for a line's end: controls, surrogates, the mark of byte order.
 _UNREADABLE: Final = r"\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufeff\ufffe\uffff"
-_ESCAPED: Final = re.compile(rf'[\t\n"\\{_UNREADABLE}]')
-_NOT_LITERAL: Final = re.compile(f"[{_UNREADABLE}]")
+_ESCAPED: Final = rf'[\t\n"\\{_UNREADABLE}]'
+_NOT_LITERAL: Final = f"[{_UNREADABLE}]"
 _SHORT: Final = {"\n": "\\n", "\t": "\\t", "\r": "\\r", '"': '\\"', "\\": "\\\\"}
 
 
@@ -28,6 +28,11 @@ def to_yaml(value: Value, *, header: str = "") -> str:
     """
     comments = [f"# {line}".rstrip() for line in _printable(header).splitlines()]
     return "\n".join([*comments, *_lines(value, "")]) + "\n"
+
+
+def is_plain(text: str) -> bool:
+    """Whether a text is printable ASCII, tabs and ends of lines: most are, and can be spared the large patterns."""
+    return text.isascii() and text.replace("\n", "").replace("\t", "").isprintable()
 
 
 def _lines(value: Value, indent: str) -> Iterator[str]:
@@ -59,7 +64,7 @@ def _member(start: str, value: Value, indent: str, sequence_indent: str) -> Iter
 
 
 def _is_literal(text: str) -> bool:
-    return "\n" in text.rstrip("\n") and not _NOT_LITERAL.search(text)
+    return "\n" in text.rstrip("\n") and (is_plain(text) or not re.search(_NOT_LITERAL, text))
 
 
 def _literal(start: str, text: str, indent: str) -> Iterator[str]:
@@ -83,7 +88,7 @@ def _scalar(value: Value) -> str:
         return _float(value)
     if isinstance(value, str):
         plain = _PLAIN.match(value) and value.lower() not in _WORDS
-        return value if plain else f'"{_ESCAPED.sub(_escape, value)}"'
+        return value if plain else f'"{_escaped(value)}"'
     return "{}" if isinstance(value, Mapping) else "[]"
 
 
@@ -93,6 +98,12 @@ def _float(value: float) -> str:
         raise ValueError(f"{value} is not a number that YAML readers agree on")
     digits, exponent, power = repr(value).partition("e")
     return (digits if "." in digits else f"{digits}.0") + exponent + power
+
+
+def _escaped(text: str) -> str:
+    if text.isascii() and text.isprintable() and '"' not in text and "\\" not in text:
+        return text
+    return re.sub(_ESCAPED, _escape, text)
 
 
 def _escape(match: re.Match[str]) -> str:
@@ -106,4 +117,4 @@ def _escape(match: re.Match[str]) -> str:
 
 
 def _printable(text: str) -> str:
-    return _NOT_LITERAL.sub("?", text)
+    return text if is_plain(text) else re.sub(_NOT_LITERAL, "?", text)

@@ -290,7 +290,7 @@ class Run:
     def _fail(self, progress: Progress, failure: Mapping[str, Any]) -> None:
         retry = progress.step.settings.retry
         progress.state, progress.failure = State.FAILED, failure
-        if retry is not None and progress.attempts <= retry.count:
+        if retry is not None and progress.attempts <= retry.times:
             wait = retry.interval_seconds * retry.factor ** (progress.attempts - 1)
             longest = retry.max_interval_seconds
             progress.not_before = self._place.monotonic() + (wait if longest is None else min(wait, longest))

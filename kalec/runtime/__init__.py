@@ -15,8 +15,6 @@ loads it as a module of its own, so that no name of it is among the user's:
 and shows a `StepError` that it raises (CellFailed and the others are kinds of it) by its text alone.
 """
 
-import base64
-import zlib
 from functools import cache
 from typing import Any
 
@@ -27,6 +25,9 @@ from kalec.runtime.packed import PACKED
 @cache
 def source_text() -> str:
     """The text. It defines `run_step`, `execute_step`, `main`, `StepError` and its kinds, and executes nothing."""
+    import base64  # here, since a compilation takes it packed
+    import zlib
+
     return zlib.decompress(base64.b64decode(PACKED)).decode()
 
 

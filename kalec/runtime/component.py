@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import html
 import io
 import json
 import math
 import os
 import sys
-import tempfile
 from typing import Any
 
 from kalec.runtime.failure import StepError
@@ -34,6 +32,8 @@ def execute_step(
     for each step that some come from, `output` is the folder for those of this one ("" when nobody reads any). `folder` is
     the one to work in, where it exists. `metrics` and `report` are the artifacts of KFP to fill in, if there are any.
     """
+    import tempfile  # here, since a step of `kalec run` does without, and a run has many
+
     paths = json.loads(os.environ.get(PATHS) or "{}")
     given = {name: restore(parameters[name], kind, default) for name, (kind, default) in types_of.items()}
     inputs = {name: moved(path, paths) for name, path in inputs.items()}
@@ -136,6 +136,8 @@ class Twice:
 
 def write_report(path: str, step: dict[str, Any], metrics: dict[str, float], printed: str) -> None:
     """An HTML page about the step: its code, what it printed, its metrics."""
+    import html  # here, since most steps have no report
+
     parts = [f"<h1>{html.escape(step['name'])}</h1>"]
     for cell in step["cells"]:
         parts.append(f"<h2>{html.escape(cell['label'])}</h2><pre>{html.escape(cell['source'])}</pre>")

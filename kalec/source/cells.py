@@ -1,27 +1,24 @@
 """What every kind of source becomes: cells in order, with their tags, and the metadata of the whole."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
-from kalec.model import Place
+from kalec.model import NOTHING, Place
 
 
-@dataclass(frozen=True, slots=True)
-class SourceCell:
+class SourceCell(NamedTuple):
     """A code cell as it stands in its file, magics and all."""
 
     number: int  # from 1, among all cells of the file, prose too
     cell_id: str
     source: str
     tags: tuple[str, ...] = ()
-    metadata: Mapping[str, Any] = field(default_factory=dict)
+    metadata: Mapping[str, Any] = NOTHING
     first_line: int = 1  # where line 1 of `source` stands in the file; 1 in a notebook
     headings: tuple[str, ...] = ()  # the prose headings since the code cell before
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
+class Source(NamedTuple):
     """A file of cells."""
 
     file: str  # its name, without its folder

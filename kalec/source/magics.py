@@ -9,16 +9,15 @@ import builtins
 import re
 import shlex
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple
 
 from kalec.words import words
 
-_CELL_MAGIC: Final = re.compile(r"%%(\w+)[ \t]*(.*)")
-_LINE_MAGIC: Final = re.compile(r"(\s*)%(?!%)([A-Za-z_]\w*)[ \t]*(.*)")
-_SHELL: Final = re.compile(r"(\s*)!!?(?!=)(.+)")
-_ASSIGNED: Final = re.compile(r"(\s*)([A-Za-z_][\w., \[\]\"']*?)[ \t]*=[ \t]*([%!])(?!=)(.+)")
-_HELP: Final = re.compile(r"\s*(\?{1,2}[\w.%*]+|[\w.%*\[\]\"']+\?{1,2})\s*;?")
+_CELL_MAGIC: Final = r"%%(\w+)[ \t]*(.*)"
+_LINE_MAGIC: Final = r"(\s*)%(?!%)([A-Za-z_]\w*)[ \t]*(.*)"
+_SHELL: Final = r"(\s*)!!?(?!=)(.+)"
+_ASSIGNED: Final = r"(\s*)([A-Za-z_][\w., \[\]\"']*?)[ \t]*=[ \t]*([%!])(?!=)(.+)"
+_HELP: Final = r"\s*(\?{1,2}[\w.%*]+|[\w.%*\[\]\"']+\?{1,2})\s*;?"
 
 # They set up the notebook, or show something: a step has nobody to show it to.
 _LEFT_OUT: Final = words(
@@ -37,10 +36,8 @@ _CELLS_LEFT_OUT: Final = words(
 )
 _CELL_LINE_LEFT_OUT: Final = words("time prun memit mprun lprun capture")  # the body runs as it is
 _SHELL_ALIASES: Final = words("mkdir rm cp mv rmdir ln touch man")
-_PIP: Final = re.compile(
-    r"(?:python[\d.]*[ \t]+-m[ \t]+|\{sys\.executable\}[ \t]+-m[ \t]+)?pip[\d.]*[ \t]+install\b(.*)"
-)
-_PIP_QUIET: Final = re.compile(r"\s*(?:1|2|&)?>>?\s*(?:/dev/null|&1)|\s*\|\s*(?:tail|grep|cat)\b.*$")
+_PIP: Final = r"(?:python[\d.]*[ \t]+-m[ \t]+|\{sys\.executable\}[ \t]+-m[ \t]+)?pip[\d.]*[ \t]+install\b(.*)"
+_PIP_QUIET: Final = r"\s*(?:1|2|&)?>>?\s*(?:/dev/null|&1)|\s*\|\s*(?:tail|grep|cat)\b.*$"
 _PIP_WITH_VALUE: Final = words(
     """
     -i --index-url --extra-index-url -f --find-links --trusted-host --proxy --timeout --retries --cache-dir -t
@@ -50,8 +47,7 @@ _PIP_WITH_VALUE: Final = words(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Remark:
+class Remark(NamedTuple):
     """What was done with a magic, or why it cannot be kept. Lines count from 1."""
 
     code: str  # KLC003, KLC004, KLC005 or KLC204
@@ -60,13 +56,13 @@ class Remark:
     hint: str = ""
 
 
-@dataclass(slots=True)
 class Translation:
     """A cell as plain Python."""
 
-    source: str
-    remarks: list[Remark] = field(default_factory=list)
-    requirements: list[str] = field(default_factory=list)
+    def __init__(self, source: str) -> None:
+        self.source = source
+        self.remarks: list[Remark] = []
+        self.requirements: list[str] = []
 
     def remark(self, code: str, line: int, message: str, hint: str = "") -> None:
         self.remarks.append(Remark(code, line, message, hint))
@@ -83,7 +79,7 @@ def translate(source: str, names: frozenset[str] = frozenset()) -> Translation:
         return Translation(source)
     lines = source.split("\n")
     first = next((number for number, line in enumerate(lines) if line.strip()), 0)
-    found = _CELL_MAGIC.fullmatch(lines[first].strip())
+    found = re.fullmatch(_CELL_MAGIC, lines[first].strip())
     if found:
         return _cell_magic(lines, first, found[1], found[2], names)
     translation = Translation("")
@@ -123,7 +119,7 @@ def _joined(lines: list[str]) -> str:
 class _Scanner:
     """Knows, line by line, whether a statement may begin: not inside a string, nor inside brackets."""
 
-    _TOKEN: Final = re.compile(r"'''|\"\"\"|'(?:[^'\\\n]|\\.)*'|\"(?:[^\"\\\n]|\\.)*\"|#.*|[()\[\]{}]|\\.", re.DOTALL)
+    _PIECE: Final = r"(?s)'''|\"\"\"|'(?:[^'\\\n]|\\.)*'|\"(?:[^\"\\\n]|\\.)*\"|#.*|[()\[\]{}]|\\."
 
     def __init__(self) -> None:
         self.quote = ""
@@ -135,6 +131,7 @@ class _Scanner:
         return not self.quote and self.depth <= 0 and not self.continued
 
     def feed(self, line: str) -> None:
+        token_in = re.compile(self._PIECE)
         position = 0
         while position < len(line):
             if self.quote:
@@ -145,7 +142,7 @@ class _Scanner:
                     return
                 position, self.quote = end + 3, ""
                 continue
-            token = self._TOKEN.search(line, position)
+            token = token_in.search(line, position)
             if not token:
                 break
             position = token.end()
@@ -160,14 +157,14 @@ class _Scanner:
 
 def _line(line: str, number: int, names: frozenset[str], translation: Translation) -> str | None:
     """The Python of a line with a magic; None for a line that has none."""
-    if found := _LINE_MAGIC.fullmatch(line):
+    if found := re.fullmatch(_LINE_MAGIC, line):
         return found[1] + _line_magic(found[2], found[3].strip(), number, names, translation)
-    if found := _SHELL.fullmatch(line):
+    if found := re.fullmatch(_SHELL, line):
         return found[1] + _shell(found[2].strip(), number, names, translation)
-    if (found := _ASSIGNED.fullmatch(line)) and _is_python(f"{found[2]} = 0"):
+    if (found := re.fullmatch(_ASSIGNED, line)) and _is_python(f"{found[2]} = 0"):
         value = _assigned(found[3], found[4].strip(), number, names, translation)
         return f"{found[1]}{found[2]} = {value}"
-    if _HELP.fullmatch(line) and not _is_python(line.strip()):
+    if re.fullmatch(_HELP, line) and not _is_python(line.strip()):
         translation.remark("KLC004", number, f"{line.strip()!r} is help for a person, and is left out")
         return ""
     return None
@@ -223,7 +220,7 @@ def _pip(rest: str | None, number: int, translation: Translation) -> str:
         translation.remark("KLC004", number, "%pip is left out: only `%pip install` says what a step needs")
         return ""
     try:
-        words = shlex.split(_PIP_QUIET.sub("", rest).split("#")[0])
+        words = shlex.split(re.sub(_PIP_QUIET, "", rest).split("#")[0])
     except ValueError:
         words = ["&"]
     packages: list[str] = []
@@ -250,7 +247,7 @@ def _pip(rest: str | None, number: int, translation: Translation) -> str:
 
 
 def _shell(command: str, number: int, names: frozenset[str], translation: Translation) -> str:
-    found = _PIP.fullmatch(command)
+    found = re.fullmatch(_PIP, command)
     if found:
         return _pip(found[1], number, translation)
     translation.remark("KLC005", number, f"`!{command}` is kept, as a call of the shell")

@@ -16,22 +16,21 @@ parameters are a parameters cell, and each call is a step cell. A step called tw
 
 import ast
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from kalec.errors import Damaged, NotFound, Refused
 from kalec.findings import did_you_mean
+from kalec.model import NOTHING
 from kalec.source.cells import Source, SourceCell
 
 _SDK: Final = ("kalec.sdk", "kale.sdk", "kale")
 
 
-@dataclass(slots=True)
-class _Decorated:
+class _Decorated(NamedTuple):
     """A function with one of our decorators."""
 
     node: ast.FunctionDef
-    settings: Mapping[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, Any] = NOTHING
 
 
 def has_pipeline(text: str) -> bool:

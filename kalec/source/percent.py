@@ -21,15 +21,15 @@ from kalec.errors import Damaged, Refused
 from kalec.source.cells import Source, SourceCell
 from kalec.source.notebook import METADATA_KEY
 
-_MARKER: Final = re.compile(r"^#[ \t]*%%(?!\w)(.*)$")
-_OPTION: Final = re.compile(r"""\b(\w+)=(\[[^\]]*\]|"[^"]*"|'[^']*'|\S+)""")
-_PROSE: Final = re.compile(r"\[(markdown|md|raw)\]")
-_MAGIC_COMMENT: Final = re.compile(r"^#[ \t]*(?=[%!]{1,2}\w)")
+_MARKER: Final = r"^#[ \t]*%%(?!\w)(.*)$"
+_OPTION: Final = r"""\b(\w+)=(\[[^\]]*\]|"[^"]*"|'[^']*'|\S+)"""
+_PROSE: Final = r"\[(markdown|md|raw)\]"
+_MAGIC_COMMENT: Final = r"^#[ \t]*(?=[%!]{1,2}\w)"
 
 
 def is_percent_format(text: str) -> bool:
     """Whether some line begins a cell."""
-    return any(_MARKER.match(line) for line in text.splitlines())
+    return any(re.match(_MARKER, line) for line in text.splitlines())
 
 
 def parse_percent(file: str, text: str) -> Source:
@@ -69,26 +69,26 @@ def _yaml(file: str, header: str) -> Mapping[str, Any]:
 
 
 def _cells(file: str, lines: list[str], start: int) -> Iterator[SourceCell]:
-    markers = [number for number in range(start, len(lines)) if _MARKER.match(lines[number])]
+    markers = [number for number in range(start, len(lines)) if re.match(_MARKER, lines[number])]
     bounds = [(start - 1, markers[0] if markers else len(lines))]
     bounds += [(marker, end) for marker, end in zip(markers, [*markers, len(lines)][1:], strict=True)]
     number = 0
     headings: list[str] = []
     for marker, end in bounds:
-        found = _MARKER.match(lines[marker]) if marker >= start else None
+        found = re.match(_MARKER, lines[marker]) if marker >= start else None
         own = lines[marker + 1 : end]
         if found is None and not any(line.strip() for line in own):
             continue
         number += 1
         options = found[1] if found else ""
-        if _PROSE.search(options):
+        if re.search(_PROSE, options):
             headings += re.findall(r"^#?\s*#{1,6}\s+(.+)$", "\n".join(own), re.MULTILINE)
             continue
         place = f"{file}:{marker + 1}"
         yield SourceCell(
             number,
             "",
-            "\n".join(_MAGIC_COMMENT.sub("", line) for line in own).rstrip(),
+            "\n".join(re.sub(_MAGIC_COMMENT, "", line) for line in own).rstrip(),
             _tags(place, options),
             _cell_metadata(place, options),
             first_line=marker + 2,
@@ -98,7 +98,7 @@ def _cells(file: str, lines: list[str], start: int) -> Iterator[SourceCell]:
 
 
 def _tags(place: str, options: str) -> tuple[str, ...]:
-    value = dict(_OPTION.findall(options)).get("tags")
+    value = dict(re.findall(_OPTION, options)).get("tags")
     if value is None:
         return ()
     try:
@@ -112,5 +112,5 @@ def _tags(place: str, options: str) -> tuple[str, ...]:
 
 
 def _cell_metadata(place: str, options: str) -> dict[str, Any]:
-    path = dict(_OPTION.findall(options)).get("notebook_path")
+    path = dict(re.findall(_OPTION, options)).get("notebook_path")
     return {"notebook_path": path.strip("\"'")} if path else {}

@@ -244,7 +244,7 @@ def test_a_module_with_decorators_is_a_pipeline_and_its_arguments_are_copies():
     ]
     train = pipeline.step("train_it").settings
     assert (train.limits, train.labels, train.timeout_seconds) == ({"nvidia.com/gpu": "1"}, {"team": "x", "a": "b"}, 60)
-    assert (train.retry.count, train.retry.interval_seconds) == (3, 20)
+    assert (train.retry.times, train.retry.interval_seconds) == (3, 20)
     assert run(pipeline) == {"seen": -19.0, "seen_rows": 4}
 
 

@@ -1,7 +1,6 @@
 """kalec tune: the rules of Katib, the Experiment, and what a trial does."""
 
 import json
-from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -40,13 +39,13 @@ def test_a_tuning_that_fits_has_nothing_against_it():
 
 
 def changed(**changes):
-    return replace(TUNING, **changes)
+    return TUNING._replace(**changes)
 
 
 @pytest.mark.parametrize(
     "tuning",
     [
-        changed(parameters=(replace(LR, name="Lr"),)), changed(parameters=(replace(LR, name="names"),)),
+        changed(parameters=(LR._replace(name="Lr"),)), changed(parameters=(LR._replace(name="names"),)),
         changed(parameters=(TuningParameter("kind", "int", "1", "2"),)),
         changed(parameters=(TuningParameter("depth", "double", "1", "2"),)),
         changed(parameters=(TuningParameter("depth", "discrete", choices=("1", "1.5")),)),
@@ -59,7 +58,7 @@ def test_what_does_not_fit_the_pipeline_is_found(tuning):
 
 
 def test_a_required_parameter_must_be_tuned():
-    pipeline = replace(PIPELINE, parameters=(*PIPELINE.parameters, a_parameter("n", None, "int", required=True)))
+    pipeline = PIPELINE._replace(parameters=(*PIPELINE.parameters, a_parameter("n", None, "int", required=True)))
 
     assert found(TUNING, pipeline) == {"KLC311"}
 
@@ -70,17 +69,17 @@ def test_a_required_parameter_must_be_tuned():
         changed(max_trials=2), changed(max_failed_trials=-1), changed(max_failed_trials=13), changed(parallel_trials=0),
         changed(objective_type="up"), changed(additional_metrics=("accuracy",)), changed(objective=""),
         changed(parameters=()), changed(parameters=(LR, LR)),
-        changed(parameters=(replace(LR, choices=("1",)),)), changed(parameters=(replace(LR, maximum=""),)),
-        changed(parameters=(replace(LR, minimum="x"),)), changed(parameters=(replace(LR, minimum="2"),)),
-        changed(parameters=(replace(LR, step="0"),)), changed(parameters=(replace(DEPTH, minimum="1.5"),)),
-        changed(parameters=(replace(KIND, choices=()),)), changed(parameters=(replace(KIND, step="1"),)),
-        changed(parameters=(replace(LR, type="floating"),)),
+        changed(parameters=(LR._replace(choices=("1",)),)), changed(parameters=(LR._replace(maximum=""),)),
+        changed(parameters=(LR._replace(minimum="x"),)), changed(parameters=(LR._replace(minimum="2"),)),
+        changed(parameters=(LR._replace(step="0"),)), changed(parameters=(DEPTH._replace(minimum="1.5"),)),
+        changed(parameters=(KIND._replace(choices=()),)), changed(parameters=(KIND._replace(step="1"),)),
+        changed(parameters=(LR._replace(type="floating"),)),
         changed(algorithm=""), changed(algorithm="randon"), changed(algorithm_settings={"seed": "1"}),
         changed(algorithm_settings={"random_state": "-1"}),
         changed(algorithm="bayesianoptimization", algorithm_settings={"acq_func": "UCB"}),
         changed(algorithm="tpe", algorithm_settings={"gamma": "2"}),
         changed(algorithm="grid", algorithm_settings={}, max_trials=33),
-        changed(algorithm="grid", algorithm_settings={}, parameters=(replace(LR, step=""),)),
+        changed(algorithm="grid", algorithm_settings={}, parameters=(LR._replace(step=""),)),
         changed(algorithm="cmaes", algorithm_settings={}, parameters=(LR, KIND)),
         changed(algorithm="hyperband", algorithm_settings={"r_l": "9"}),
         changed(algorithm="hyperband", algorithm_settings={"r_l": "9", "resource_name": "nothing"}, parallel_trials=9),

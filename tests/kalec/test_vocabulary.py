@@ -36,7 +36,7 @@ def test_a_setting_of_a_step(tags, field, value):
 
 def test_retries_have_a_count_an_interval_and_a_factor():
     retry = settings("retry:3:30s:1.5").retry
-    assert (retry.count, retry.interval_seconds, retry.factor) == (3, 30, 1.5)
+    assert (retry.times, retry.interval_seconds, retry.factor) == (3, 30, 1.5)
     assert settings("retry:2").retry.interval_seconds == 0
 
 
