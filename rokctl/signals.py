@@ -39,6 +39,10 @@ def interruptions(stop: Callable[[], None]) -> Iterator[None]:
             if before[number] is not signal.SIG_IGN:
                 signal.signal(number, interrupter.interrupt)
         yield
+    except RuntimeError as error:  # Python 3.11 wraps what is raised while a class is made, as happens in an import
+        if isinstance(error.__cause__, tuple(_RAISED.values())):
+            raise error.__cause__ from None
+        raise
     finally:
         interrupter.be_quiet()
         for number, handler_before in before.items():

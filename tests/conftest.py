@@ -1,5 +1,6 @@
 """What all tests share: real servers, one of each per test process, started when first asked for."""
 
+import functools
 import os
 import random
 import tempfile
@@ -9,10 +10,19 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from engine.repo import keyblob
 from tests.node import new_seed
 from tests.servers import Server, ServerMissing, make_bucket, start_seaweedfs
 
 settings.register_profile("quick", max_examples=15)  # scripts/test --quick
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _each_key_is_derived_once() -> Iterator[None]:
+    """A derivation takes a fifth of a second on purpose, and gives the same each time: nobody waits for one twice."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(keyblob, "_derive", functools.cache(keyblob._derive))
+        yield
 
 
 @pytest.fixture

@@ -19,6 +19,7 @@ from engine.progress import Silent
 from engine.repo.keyblob import passphrase_secret
 from engine.repo.repository import open_repository
 from engine.store.url import open_store
+from tests import readymade
 
 ROOT = Path(__file__).parents[1]
 PASSPHRASE = "correct horse battery staple"
@@ -73,8 +74,10 @@ class Node:
         )
 
     def run(self, *words: object, prefix: tuple[str, ...] = ()) -> Ended:
-        """Run a command to its end."""
-        return self.end(self.start(*words, prefix=prefix))
+        """Run a command to its end, in a process that is had ready-made where no other program starts it."""
+        if prefix:
+            return self.end(self.start(*words, prefix=prefix))
+        return Ended(*readymade.run([*map(str, words)], ROOT, self.environment, timeout_seconds=120))
 
     def end(self, process: subprocess.Popen[str]) -> Ended:
         """Wait for a command that was started."""

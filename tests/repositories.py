@@ -161,6 +161,18 @@ def mend(repository, *, from_packs=False, read_data=True, dry_run=False):
     return steps, report
 
 
+def is_new(store, met):
+    """Whether the blobs of a store are others than those of every store before, of which `met`, a set, keeps note.
+
+    Most calls only read: who dies at one of them leaves what who died at the call before has left, but for the moments of
+    a clock that ticks, and what follows from that need be seen once.
+    """
+    blobs = frozenset((blob.key, store.get(blob.key)) for blob in store.list(""))
+    known = blobs in met
+    met.add(blobs)
+    return not known
+
+
 def copy_of(store):
     """Another store that holds the same."""
     copy = MemoryStore(CLOCK)

@@ -1,6 +1,7 @@
 """What `engine/device/base.py` promises of every kind of pool. See `pool_kinds.py` for which kinds take part."""
 
 import itertools
+import os
 import random
 from collections.abc import Iterator
 from contextlib import closing
@@ -15,6 +16,7 @@ from engine.errors import Busy, NotFound, OutOfSpace, Refused
 from engine.extent import Extent, between, intersect, normalise, total
 from engine.units import KIB, MIB
 
+CASES = int(os.environ.get("ROKCTL_TEST_ROUNDS") or 3)  # each takes a quarter of a minute of a real kernel's
 SIZE = 8 * MIB  # whole extents of LVM, which rounds sizes up to them
 PAGE = 4 * KIB
 
@@ -103,17 +105,17 @@ def test_a_volume_of_another_size_is_refused(pool: Pool) -> None:
     assert pool.volume("vol").size == SIZE
 
 
-@pytest.mark.parametrize("name", ["", "-a", ".a", "a/b", "a b", "ä", "a" * 65, "..", "a@b"])
-def test_a_bad_name_is_refused_before_anything_is_made(pool: Pool, name: str) -> None:
+def test_a_bad_name_is_refused_before_anything_is_made(pool: Pool) -> None:
     pool.create_volume("vol", SIZE)
     take(pool, "vol", "s1")
-    for call in (
-        lambda: pool.create_volume(name, SIZE),
-        lambda: pool.create_snapshots({"vol": name}),
-        lambda: pool.clone_volume("vol", "s1", name),
-    ):
-        with pytest.raises(Refused):
-            call()
+    for name in ("", "-a", ".a", "a/b", "a b", "ä", "a" * 65, "..", "a@b"):
+        for call, *arguments in (
+            (pool.create_volume, name, SIZE),
+            (pool.create_snapshots, {"vol": name}),
+            (pool.clone_volume, "vol", "s1", name),
+        ):
+            with pytest.raises(Refused):
+                call(*arguments)
     assert [volume.name for volume in pool.volumes()] == ["vol"]
     assert named(pool, "vol") == ["s1"]
 
@@ -524,7 +526,7 @@ def test_what_grew_counts_as_changed_or_as_holes(pool: Pool) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(CASES))
 def test_a_delta_covers_every_byte_that_differs(pool: Pool, seed: int) -> None:
     chance = random.Random(seed)
     size = SIZE

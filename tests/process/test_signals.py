@@ -13,8 +13,8 @@ from tests.servers import make_bucket, start_seaweedfs
 
 pytestmark = pytest.mark.slow
 
-SIZE = 48 * MIB
-ROUNDS = 8
+SIZE = 32 * MIB
+ROUNDS = 6
 SIGNALS = pytest.mark.parametrize(
     ("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)], ids=["SIGTERM", "SIGINT"]
 )

@@ -408,7 +408,7 @@ def test_recut_gives_what_cut_gives(case_seed):
 @pytest.mark.slow
 @pytest.mark.parametrize("case_seed", range(100, 110))
 def test_recut_gives_what_cut_gives_in_many_more_cases(case_seed):
-    check_many_recuts(random.Random(case_seed), int(os.environ.get("ROKCTL_TEST_RECUTS", "500")))
+    check_many_recuts(random.Random(case_seed), int(os.environ.get("ROKCTL_TEST_RECUTS", "250")))
 
 
 @pytest.mark.slow

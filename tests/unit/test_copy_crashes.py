@@ -16,6 +16,7 @@ from tests.repositories import (
     CLOCK,
     content,
     findings,
+    is_new,
     new_pool,
     new_repository,
     push_snapshots,
@@ -80,12 +81,15 @@ def check(store, contents):
 def test_a_copy_that_dies_at_any_call_is_taken_up_by_the_next(pushed, fault, side):
     store, contents = pushed
     *calls, chunks = undisturbed(store)
+    met = set()
     for number in range(1, calls[side == "destination"] + 1):
         destination = new_destination()
         sides = {"source": store, "destination": destination}
         sides[side] = Faulty(sides[side], at(number, fault))
         with pytest.raises(Crashed):
-            copy_between(**sides, seed=2 * number)
+            copy_between(**sides, seed=1)
+        if not is_new(destination, met):
+            continue
         before = len(check(destination, contents).versions())
 
         report = copy_between(store, destination, seed=2 * number + 1)
