@@ -66,7 +66,10 @@ class _Wanted:
 
 
 class Room:
-    """Where one thread has chunks put: each where the one before was, so it is used before the next is asked for."""
+    """Where one thread has chunks put: each where the one before was, so each is used before the next is asked for.
+
+    Others put them where they are wanted.
+    """
 
     def __init__(self) -> None:
         self.codec = Codec()
@@ -227,7 +230,7 @@ class Reader:
         return self._index.find(chunk) is not None
 
     def chunks(self, entries: Iterable[Entry], room: Room) -> Iterator[tuple[Entry, memoryview]]:
-        """The content of the entries that are chunks, each as soon as it is there, in the order of the packs.
+        """The content of the entries that are chunks, in the order of the packs, each as soon as it has its place in the room.
 
         Raises Missing for a chunk that no pack gives.
         """
