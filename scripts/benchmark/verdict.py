@@ -7,9 +7,9 @@ from typing import Final
 
 from benchmark.measure import CORES, MIB
 
-FIRST, SECOND, DAILY = "first push", "second volume", "daily push, full scan"
+FIRST, SECOND, DAILY, DELTA = "first push", "second volume", "daily push, full scan", "daily push, reflinks"
 RESTORE, VERIFY, COLLECT, XFS = "restore", "verify", "collect", "first push, XFS"
-PHASES: Final = (FIRST, SECOND, DAILY, RESTORE, VERIFY, COLLECT, XFS)
+PHASES: Final = (FIRST, SECOND, DAILY, DELTA, RESTORE, VERIFY, COLLECT, XFS)
 LIMIT: Final = "the machine's limit"
 ROKCTL, STRONG, RESTIC, BORG = "rokctl", "rokctl, zstd 3", "restic", "borg"
 PROGRAMS: Final = (ROKCTL, STRONG, RESTIC, BORG, LIMIT)
@@ -63,7 +63,7 @@ def judge(results: Results) -> list[Target]:
     """All targets of a comparison."""
 
     def ratio(figure: str, phase: str, other: str) -> float | None:
-        if (phase, other) not in results:
+        if (phase, ROKCTL) not in results or (phase, other) not in results:
             return None
         return float(getattr(results[phase, ROKCTL], figure) / getattr(results[phase, other], figure))
 
@@ -84,6 +84,8 @@ def judge(results: Results) -> list[Target]:
         Target("the same at zstd level 3", whole(STRONG), 0.875),
         Target("what the second volume adds: bytes / restic's", ratio("stored", SECOND, RESTIC), 0.70),
         Target("daily push, full scan: wall / restic's", ratio("wall", DAILY, RESTIC), 1 / 4),
+        Target("daily push, reflinks: wall / restic's", ratio("wall", DELTA, RESTIC), 1 / 10),
+        Target("daily push, reflinks: CPU / restic's", ratio("cpu", DELTA, RESTIC), 1 / 10),
         Target("restore: wall / restic's", ratio("wall", RESTORE, RESTIC), 1 / 4),
         Target("restore: the machine's limit / wall", of_limit(RESTORE), 0.85, at_least=True),
         Target("verify: CPU / restic's", ratio("cpu", VERIFY, RESTIC), 1 / 3),

@@ -80,6 +80,7 @@ def test_a_peer_that_is_missing_is_named_and_the_rest_is_measured(tmp_path):
     ran = bench(tmp_path, "--images", *images, "--peers", "restic", "--no-install", "--json", "--check", path=programs)
 
     assert "restic is not installed: its rows are left out\n" in ran.stderr
+    assert "no filesystem with reflinks: that takes root, and mkfs.xfs of xfsprogs\n" in ran.stderr
     phases = json.loads(ran.stdout)["phases"]
     assert set(phases["first push"]) == {"rokctl", "rokctl, zstd 3", "the machine's limit"}
     assert set(phases["restore"]) == {"rokctl", "the machine's limit"}
@@ -92,6 +93,26 @@ def test_a_peer_that_is_missing_is_named_and_the_rest_is_measured(tmp_path):
     assert ran.returncode == 1
     assert "scripts/bench: verify: CPU / restic's: not measured\n" in ran.stderr
     assert sorted(tmp_path.iterdir()) == sorted([*images, programs])
+
+
+def test_a_volume_is_changed_in_place_to_a_later_image(tmp_path, benchmark_parts):
+    from benchmark.reflinks import change_in_place
+
+    volume, later = tmp_path / "volume", tmp_path / "later"
+    before, after = (bytearray(random.Random(5).randbytes(3 * MIB)) for _ in range(2))
+    after[5 * 4096 : 6 * 4096 + 1] = b"x" * 4097
+    after[2 * MIB :] = bytes(MIB)
+    for path, body in ((volume, before), (later, after)):
+        with path.open("wb") as file:
+            for start in (place for place in range(0, 3 * MIB, 4096) if any(body[place : place + 4096])):
+                file.seek(start)
+                file.write(body[start : start + 4096])
+            file.truncate(16 * MIB)
+
+    change_in_place(volume, later)
+
+    assert volume.read_bytes() == later.read_bytes()
+    assert volume.stat().st_blocks * 512 < 4 * MIB
 
 
 def results(rokctl, restic):
@@ -109,13 +130,17 @@ def test_a_target_that_is_missed_is_told_in_a_sentence(benchmark_parts):
 
     restic = Figures(wall=10, cpu=20, peak=100 * MIB, read=0, stored=1000 * MIB)
 
-    good = judge(results(Figures(wall=2.5, cpu=5, peak=200 * MIB, read=0, stored=700 * MIB), restic))
+    met = results(Figures(wall=2.5, cpu=5, peak=200 * MIB, read=0, stored=700 * MIB), restic)
+    met["daily push, reflinks", "rokctl"] = Figures(wall=1, cpu=2, peak=200 * MIB, read=0, stored=0)
+    good = judge(met)
     assert [target.sentence() for target in good if not target.is_met()] == []
     bad = judge(results(Figures(wall=2.6, cpu=7, peak=300 * MIB, read=0, stored=710 * MIB), restic))
     assert [target.sentence() for target in bad if not target.is_met()] == [
         "first push: CPU / restic's is 0.350, and must be at most 0.333",
         "what the second volume adds: bytes / restic's is 0.710, and must be at most 0.700",
         "daily push, full scan: wall / restic's is 0.260, and must be at most 0.250",
+        "daily push, reflinks: wall / restic's is 0.260, and must be at most 0.100",
+        "daily push, reflinks: CPU / restic's is 0.350, and must be at most 0.100",
         "restore: wall / restic's is 0.260, and must be at most 0.250",
         "verify: CPU / restic's is 0.350, and must be at most 0.333",
         "peak memory of all phases / 256 MiB is 1.172, and must be at most 1.000",
