@@ -40,7 +40,7 @@ def interruptions(stop: Callable[[], None]) -> Iterator[None]:
                 signal.signal(number, interrupter.interrupt)
         yield
     except RuntimeError as error:  # Python 3.11 wraps what is raised while a class is made, as happens in an import
-        if isinstance(error.__cause__, tuple(_RAISED.values())):
+        if isinstance(error.__cause__, Terminated | KeyboardInterrupt):
             raise error.__cause__ from None
         raise
     finally:
