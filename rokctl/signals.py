@@ -40,9 +40,8 @@ def interruptions(stop: Callable[[], None]) -> Iterator[None]:
                 signal.signal(number, interrupter.interrupt)
         yield
     except RuntimeError as error:  # Python 3.11 wraps what is raised while a class is made, as happens in an import
-        cause = error.__cause__
-        if cause is not None and isinstance(cause, tuple(_RAISED.values())):
-            raise cause from None
+        if isinstance(error.__cause__, Terminated | KeyboardInterrupt):
+            raise error.__cause__ from None
         raise
     finally:
         interrupter.be_quiet()

@@ -22,7 +22,7 @@ from engine.repo.segment import decode_segment
 from engine.repo.tags import open_tags
 from engine.units import GIB, MIB
 from tests.counting_entropy import CountingEntropy
-from tests.fuzz import sealed
+from tests.sealing import sealed
 
 NAME = "ab" * 16
 KEYRING = Keyring(bytes(32), encrypted=True)

@@ -8,13 +8,21 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from engine.repo import keyblob
 from tests.node import new_seed
 from tests.servers import Server, ServerMissing, make_bucket, start_seaweedfs
 
-settings.register_profile("quick", max_examples=15)  # scripts/test --quick
+# On a busy machine anything may take long: that is no finding.
+settings.register_profile("patient", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
+settings.register_profile("quick", settings(), max_examples=15)  # scripts/test --quick
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run what takes long first: the workers then end at much the same time."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -8,12 +8,8 @@ import os
 import random
 from collections.abc import Callable
 
-import zstandard
 from hypothesis import settings
 from hypothesis import strategies as st
-
-from engine.repo.seal import Cipher, seal_box
-from tests.counting_entropy import CountingEntropy
 
 _TIMES = int(os.environ.get("ROKCTL_TEST_FUZZ") or 1)
 
@@ -112,8 +108,3 @@ def _containers(value: object) -> list:
 def as_json(value: object) -> bytes:
     """JSON as no careful program writes it: NaN and halves of surrogate pairs included."""
     return json.dumps(value).encode()
-
-
-def sealed(magic: bytes, cipher: Cipher, text: bytes) -> bytes:
-    """A document as a holder of the key can write it, whatever its text is."""
-    return magic + seal_box(cipher, zstandard.ZstdCompressor().compress(text), CountingEntropy())

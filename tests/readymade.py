@@ -137,9 +137,8 @@ if __name__ == "__main__":
         sys.argv = ["rokctl", *words]
         try:
             main()
-        except (
-            SystemExit
-        ) as ended:  # taking all modules apart would copy what is shared, and takes longer than the rest
+        except SystemExit as ended:
+            # Without taking all modules apart, which would copy what is shared, and take longer than the rest.
             sys.stdout.flush()
             sys.stderr.flush()
             os._exit(ended.code)

@@ -1,13 +1,17 @@
 """The notebook that the README shows: what it says of each command is what the command prints."""
 
 import re
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
 from kalec.cli import run
 
-pytest.importorskip("sklearn")
+pytestmark = [  # it takes seconds to import: only the steps of the runs do
+    pytest.mark.slow,
+    pytest.mark.skipif(find_spec("sklearn") is None, reason="there is no scikit-learn"),
+]
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "config" / "example.ipynb"
@@ -42,7 +46,6 @@ def kalec(folder, monkeypatch, capfd):
     return call
 
 
-@pytest.mark.slow
 def test_the_example_of_the_readme_is_right_is_drawn_and_compiles(folder, kalec):
     assert kalec("lint", "config/example.ipynb") == (0, "", "")
     assert kalec("graph", "config/example.ipynb") == (0, shown("kalec graph config/example.ipynb") + "\n", "")
@@ -51,7 +54,6 @@ def test_the_example_of_the_readme_is_right_is_drawn_and_compiles(folder, kalec)
     assert "train_test_split(" in (folder / "which-wine.yaml").read_text()
 
 
-@pytest.mark.slow
 def test_the_example_of_the_readme_runs_and_does_again_only_what_a_parameter_changes(kalec):
     code, printed, said = kalec("run", "config/example.ipynb", "--jobs", "1")
     assert (code, printed) == (0, "compare best_score 0.986\n"), said
@@ -62,7 +64,6 @@ def test_the_example_of_the_readme_runs_and_does_again_only_what_a_parameter_cha
     ).split("\n")
 
 
-@pytest.mark.slow
 def test_mistakes_in_the_example_are_said_as_the_readme_shows(folder, kalec):
     text = (
         EXAMPLE.read_text()

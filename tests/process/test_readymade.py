@@ -26,9 +26,9 @@ def test_a_ready_made_process_answers_as_one_that_was_started(scratch, words, co
 
 
 def test_nothing_of_one_process_is_left_in_the_next(scratch):
-    one = Node(scratch / "one", str(scratch / "repository"))
-    other = Node(scratch / "other", str(scratch / "nowhere"))
+    one, other = (Node(scratch / name, str(scratch / "repository")) for name in ("one", "other"))
+    del other.environment["ROKCTL_REPOSITORY"]
     one.do("repo", "init", "--no-encryption")
     assert one.run("repo", "info").code == 0
-    assert other.run("repo", "info").code == 10
+    assert other.run("repo", "info").code == 2
     assert one.run("repo", "info").code == 0

@@ -38,8 +38,9 @@ from engine.units import format_size
 from rokctl.render import json_line, shown
 from rokctl.version import record
 from tests.counting_entropy import CountingEntropy
-from tests.fuzz import as_json, fuzzed, sealed, spoiled, twisted, values
+from tests.fuzz import as_json, fuzzed, spoiled, twisted, values
 from tests.manual_clock import ManualClock
+from tests.sealing import sealed
 
 VERSION, OWNER = "ab" * 16, "0123456789abcdef0123456789abcdef"
 KEYRING = Keyring(bytes(range(32)), encrypted=False)

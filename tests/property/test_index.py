@@ -3,6 +3,7 @@
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -62,6 +63,7 @@ def test_of_many_claims_of_one_chunk_one_succeeds(contents, wanted, limit):
         index_module._RECENT_LIMIT = before
 
 
+@pytest.mark.slow
 def test_claims_of_several_threads_are_told_apart_beyond_the_recent_ones():
     index, count = Index([]), 3 * index_module._RECENT_LIMIT // 2
     names = [number.to_bytes(8, "big") * 2 for number in range(count)]
