@@ -124,7 +124,9 @@ class _Assembler:
                 message = f"{version.name!r} may be defined here or elsewhere, so step {self.draft.name!r} cannot define it again"
                 self.cannot_travel(facts.bound_in[site], node, message)
         for definition in sorted(version.definitions, key=self.place_of):
-            if not definition.is_import:  # a value finds its modules by itself
+            # A value finds its modules by itself. What registers itself is brought by who names it, or not at all: whether
+            # the value holds it, or its name alone, is not known.
+            if not definition.is_import and not self.registered_in(definition):
                 self.lift(definition)
 
     def lift(self, definition: Definition) -> None:
@@ -136,12 +138,22 @@ class _Assembler:
             return
         else:
             self.needs.lifted[definition] = None
+            for name in sorted(self.registered_in(definition))[:1]:
+                message = f"{_named(definition)} would be put into {name!r} again in step {self.draft.name!r}"
+                self.cannot_travel(definition.cell, definition.node, f"{message}, by its decorator")
             for need in definition.needs_now:
                 self.need_as_defined(definition, need.name)
         for need in definition.needs_later:
             version = self.entry.get(need.name)
             if version and version.kind in (Kind.DEFINITION, Kind.SHARED, Kind.PARAMETER):
                 self.need(need.name)
+
+    def registered_in(self, definition: Definition) -> set[str]:
+        """The names of steps' values that its decorators or base classes may put a definition into when it is made."""
+        owner = self.owners.get(definition)
+        kept = self.travel.journeys[owner].facts.kept if owner else []
+        names = {name for one in kept if one.definition is definition for name in one.changed | one.bound}
+        return names - self.draft.defaults.keys() - self.draft.code.names.defined
 
     def need_as_defined(self, definition: Definition, name: str) -> None:
         """Bring a name as it was where a definition was made: a default argument, a base class."""

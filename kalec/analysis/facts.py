@@ -1,7 +1,7 @@
 """What is found out about one step: the code that it has, and what that does with names."""
 
 import ast
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple, Protocol
 
@@ -17,6 +17,8 @@ NO_ITERATION: Final = -2  # from outside, if a loop ran zero times: that is no r
 DELETED: Final = -3
 FROM_ENTRY: Final = frozenset({ENTRY})
 DYNAMIC: Final = words("exec eval globals locals vars dir")
+
+_FUNCTIONS: Final = (ast.FunctionDef, ast.AsyncFunctionDef)
 
 State = dict[str, frozenset[int]]
 
@@ -48,6 +50,15 @@ class Use(NamedTuple):
     called: Definition | None = None  # the definition whose body uses it
 
 
+class Kept(NamedTuple):
+    """What functions of the notebook were given, and the outer names where they may keep it: a registry, a list of hooks."""
+
+    given: frozenset[str]
+    changed: frozenset[str]  # objects that may hold it since
+    bound: frozenset[str]  # names that may be bound to it since
+    definition: Definition | None  # that is given to its decorators and base classes, where it is not a call
+
+
 class Facts:
     """What one step does with names."""
 
@@ -65,6 +76,7 @@ class Facts:
         self.own_changes: dict[str, bool] = {}
         self.deep_changes: set[str] = set()  # of objects and all that they hold
         self.holds: dict[str, set[str]] = {}
+        self.kept: list[Kept] = []
         self.deleted_uses: list[tuple[Cell, Occurrence, bool]] = []
         self.uncertain_uses: list[tuple[Cell, Occurrence]] = []
         self.dynamic: list[tuple[Cell, ast.AST]] = []
@@ -90,6 +102,11 @@ class Facts:
             if other in entry and other not in self.names.immutable:
                 found |= entry[other].modules
         return frozenset(found)
+
+    def outside(self, names: Iterable[str]) -> frozenset[str]:
+        """The names that those functions among `names` read outside of themselves: what they give may be a part of it."""
+        functions = (one for name in names for one in self.closure(name) if isinstance(one.node, _FUNCTIONS))
+        return frozenset(need.name for function in functions for need in function.needs_later)
 
     def reach(self, name: str) -> "Reach":
         """What stands behind a name; worked out once for each."""

@@ -11,7 +11,7 @@ from typing import Final
 
 from kalec.analysis.definitions import Definition
 from kalec.analysis.effects import is_immutable, roots
-from kalec.analysis.facts import DELETED, DYNAMIC, ENTRY, FROM_ENTRY, NO_ITERATION, Code, Facts, Known, State, Use
+from kalec.analysis.facts import DELETED, DYNAMIC, ENTRY, FROM_ENTRY, NO_ITERATION, Code, Facts, Kept, Known, State, Use
 from kalec.analysis.scopes import Action, Occurrence, occurrences, walk
 from kalec.model import Cell
 
@@ -71,6 +71,37 @@ class _Walk:
                 facts.deep_changes |= change.roots
             if change.value is not None:
                 self._note_lambdas(change.roots, change.value, walk(change.value))
+        facts.kept = [
+            kept for cell, several in self.code.cells for one in several if (kept := self._kept(one, cell)) is not None
+        ]
+        for kept in facts.kept:
+            for name in kept.changed | kept.bound:
+                facts.holds.setdefault(name, set()).update(kept.given - {name})
+        facts.reached.clear()  # more stands behind the names now
+
+    def _kept(self, statement: ast.stmt, cell: Cell) -> Kept | None:
+        """What the functions of the notebook that a statement calls may keep of what they are given, or find outside."""
+        definition, defined = self.code.definition(statement, cell), self.names.defined
+        parts: list[ast.AST] = [statement]
+        if definition:  # it is given to its decorators and base classes
+            parts = [*getattr(statement, "decorator_list", ()), *getattr(statement, "bases", ())]
+        touched = [self.code.touched(part) for part in parts]
+        used = [one for part in touched for one in part.occurrences if one.action is Action.LOAD and not one.deferred]
+        functions = {found for one in used for found in self.facts.closure(one.name)}
+        changed = frozenset(name for one in functions for name in one.changes_later) - self.names.immutable
+        bound = frozenset(name for one in functions for name in one.binds_later) - self.names.immutable
+        if not changed and not bound:
+            return None
+        called = frozenset().union(*(part.called for part in touched))
+        given = {need.name for one in functions for need in one.needs_later} - defined
+        given |= {
+            name for one in functions if isinstance(one.node, ast.ClassDef) for name in one.names
+        }  # of its instances
+        if definition:
+            given |= definition.names
+        else:
+            given |= {one.name for one in used if one.name not in defined or id(one.node) not in called}
+        return Kept(frozenset(given - self.names.immutable - self.names.imports.keys()), changed, bound, definition)
 
     def _note_lambdas(self, holders: Iterable[str], value: ast.AST | None, inner: Iterable[ast.AST]) -> None:
         """What lambdas in a value use is used by whoever calls them, in this step or in a later one."""

@@ -337,10 +337,15 @@ def _share(journey: Journey) -> None:
             share(before, version, both_ways=True)
     for name, shared, value in facts.effects.bindings:
         whole = not isinstance(value, _DISPLAYS)
-        _share_all([one for other in shared for one in both(other)], both(name), both_ways=whole)
+        reached = shared | facts.outside(shared)
+        _share_all([one for other in reached for one in both(other)], both(name), both_ways=whole)
     for change in facts.effects.changes:
         changed = [one for root in change.roots for one in both(root)]
         _share_all([one for other in change.holds for one in both(other)], changed, both_ways=change.deep)
+    for kept in facts.kept:
+        given = [one for other in kept.given for one in both(other)]
+        for name in kept.changed | kept.bound:
+            _share_all(given, both(name), both_ways=name in kept.bound)
 
 
 def _share_all(parts: list[Version], holders: list[Version], *, both_ways: bool) -> None:

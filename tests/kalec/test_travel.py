@@ -200,6 +200,40 @@ CHAINS = {
         "y = f(1)",
         "seen = (y, f(2))",
     ],
+    "what a function keeps": [
+        "kept = []\nx = [1]\ndef keep(one):\n    kept.append(one)",
+        "keep(x)",
+        "x.append(2)",
+        "seen = (kept, x, kept[0] is x)",
+    ],
+    "what a function keeps by a name": [
+        "current = None\ndef choose(one):\n    global current\n    current = one",
+        "x = [1]\nchoose(x)",
+        "x.append(2)",
+        "seen = (current, current is x)",
+    ],
+    "what a function of functions keeps": [
+        "kept = []\nx = [1]\ndef keep(one):\n    kept.append(one)\ndef go():\n    keep(x)",
+        "go()",
+        "x.append(2)",
+        "seen = kept",
+    ],
+    "a part that a function gives": [
+        "rows = [[0]]\ndef first():\n    return rows[0]",
+        "part = first()",
+        "part.append(1)",
+        "seen = rows",
+    ],
+    "a function that an object calls back": [
+        "hooks = []\ndef on(f):\n    hooks.append(f)",
+        "def hello():\n    return 7\non(hello)",
+        "seen = [hook() for hook in hooks]",
+    ],
+    "the names of what a decorator has seen": [
+        "names = []\ndef note(f):\n    names.append(f.__name__)\n    return f",
+        "@note\ndef hello():\n    return 7",
+        "seen = names",
+    ],
     "keyword arguments": ["def f(*, key):\n    return key\nvalue = 3", "seen = f(key=value)"],
     "exec of a text": ["x = 1", "exec('y = x + 1')\nz = y", "seen = z"],
 }
@@ -228,6 +262,16 @@ def test_the_same_holds_when_no_edge_is_said(sources):
             ("functions", "history = []\ndef log(x):\n    history.append(x)"),
             ("step:a", "log(1)"),
             ("step:b prev:a", "log(2)\nseen = history"),
+        ],
+        "a registry that a decorator fills": [
+            ("functions", "made = {}\ndef register(one):\n    made[one.__name__] = one\n    return one"),
+            ("step:a", "@register\ndef one():\n    return 1\n@register\nclass Two:\n    value = 2"),
+            ("step:b prev:a", "seen = (made['one'](), made['Two']().value)"),
+        ],
+        "instances of a step's class that a function keeps": [
+            ("functions", "kept = []\ndef keep(one):\n    kept.append(one)"),
+            ("step:a", "class Box:\n    value = 1\nkeep(Box())"),
+            ("step:b prev:a", "seen = [box.value for box in kept]"),
         ],
         "a functions cell that makes a name anew": [
             ("step:a", "x = 1\nseen_a = x"),
@@ -261,6 +305,20 @@ def test_the_same_holds_when_no_edge_is_said(sources):
 )
 def test_notebooks_with_shared_cells_give_the_same(cells):
     same_both_ways(*cells)
+
+
+def test_a_function_that_would_be_registered_twice_does_not_travel():
+    loaded = load(
+        (
+            "step:a",
+            "names = []\ndef note(f):\n    names.append(f.__name__)\n    return f\n@note\ndef one():\n    return 1",
+        ),
+        ("step:b prev:a", "seen = (one(), names)"),
+    )
+
+    (found,) = loaded.diagnostics
+    assert (found.code, found.place.line) == ("KLC112", 6)
+    assert "'one' would be put into 'names' again in step 'b'" in found.message
 
 
 def test_metrics_are_worked_out_where_their_names_are():
