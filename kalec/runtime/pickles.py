@@ -8,13 +8,14 @@ travels as code, and its globals are those of the step that it comes to. Modules
 from __future__ import annotations
 
 import contextlib
+import gc
 import importlib
 import io
 import marshal
 import pickle
 import sys
 import types
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Collection, Iterator
 from enum import Enum
 from typing import IO, Any
@@ -24,6 +25,11 @@ from kalec.runtime.formats import make_view, owner, window
 
 UNNOTICED = (type(None), bool, int, float, complex, str, bytes, tuple, frozenset, type, types.FunctionType,
              types.BuiltinFunctionType, types.ModuleType, Enum)  # fmt: skip
+
+# Views of a dictionary, which show what it holds now: each is asked of its dictionary again.
+VIEWS: dict[type, Callable[[Any], Any]] = {
+    type(ask(kind())): ask for kind in (dict, OrderedDict) for ask in (kind.keys, kind.values, kind.items)
+}
 
 
 class ByValue:
@@ -51,7 +57,7 @@ class ByValue:
         return None
 
     def reducer_override(self, value: Any) -> Any:
-        """Reduce a function that no name leads to, and a module."""
+        """Reduce a function that no name leads to, a module, and a view of a dictionary."""
         self.last = value
         if id(owner(value)) in self.shared and owner(value) is not value:
             return make_view, (owner(value), window(value, owner(value)))
@@ -59,6 +65,8 @@ class ByValue:
             return importlib.import_module, (value.__name__,)
         if isinstance(value, types.CellType):
             return make_cell, ()
+        if type(value) in VIEWS:
+            return VIEWS[type(value)], (gc.get_referents(value)[0],)  # its `mapping` is only a proxy of the dictionary
         if isinstance(value, types.FunctionType):
             if not _has_name(value):
                 return _function(value)

@@ -68,6 +68,12 @@ PROGRAMS = {
         ("step:b prev:a", "seen_b = rng.random()"),
         ("step:c prev:b", "seen_c = (rng.random(), first)"),
     ],
+    "views of dictionaries": [
+        ("imports", "from collections import OrderedDict"),
+        ("step:a", "d = {'x': [1]}\nkeys, values = d.keys(), d.values()\nitems = OrderedDict(a=1).items()"),
+        ("step:b prev:a", "d['x'].append(2)\nd['y'] = 3"),
+        ("step:c prev:b", "seen = (list(keys), list(values), items)"),
+    ],
     "a name that may be unbound": [
         ("step:a", "flag = False\nif flag:\n    x = 1"),
         ("step:b prev:a", "try:\n    seen = x\nexcept NameError:\n    seen = 'unbound'"),
