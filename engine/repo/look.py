@@ -4,7 +4,8 @@ Everything here is read anew, in the order of rules I5 and I7 of rok-repository(
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import compress
 from typing import Final
 
 from engine.errors import Damaged, NotFound
@@ -107,7 +108,7 @@ def _unsettled_sessions(repository: Repository, versions: Versions) -> Iterator[
 
 @dataclass(frozen=True, slots=True)
 class Contents:
-    """What a condemned pack holds, and which of its records a version needs and no pack that may be relied on gives."""
+    """A condemned pack with its live records, and those that no pack that may be relied on gives."""
 
     directory: Directory
     needed: tuple[Record, ...]
@@ -122,26 +123,29 @@ class Look:
 
 
 def look_into(repository: Repository, packs: frozenset[PackName], condemned: frozenset[PackName], marks: Marks) -> Look:
-    """Look into condemned packs. `condemned` are all that any record names, as listed before `marks` were brought up to date."""
+    """Look into condemned packs. `condemned` are all that any record names, as listed before `marks` were brought up to date.
+
+    Memory: what is live in them; of what is dead, and is most of a large version that was forgotten, nothing is kept.
+    """
     sizes = repository.pack_sizes()
     there = [(name, sizes[name]) for name in sorted(packs) if name in sizes]
-    read = repository.concurrently(lambda pack: _directory(repository, *pack), there)
+    read = repository.concurrently(lambda pack: _live_part(_directory(repository, *pack), marks), there)
     directories = {name: found for (name, _), found in zip(there, read, strict=True)}
     unread = {name for name, found in directories.items() if found is None}
     # Here a segment stands in for the pack itself, and says what may be deleted: it is read now, and no cache is asked.
     for facts in repository.index_facts() if unread else ():
         if facts.name in unread and facts.size == sizes[facts.name]:
-            directories[facts.name] = Directory(facts.name, facts.kind, facts.size, tuple(facts.records()))
+            whole = Directory(facts.name, facts.kind, facts.size, tuple(facts.records()))
+            directories[facts.name] = _live_part(whole, marks)
     known = [directory for directory in directories.values() if directory is not None]
-    live = {directory.name: _live_records(directory, marks) for directory in known}
     elsewhere = _given_elsewhere(
-        repository, [record.chunk for records in live.values() for record in records], condemned
+        repository, [record.chunk for directory in known for record in directory.records], condemned
     )
     return Look(
         tuple(
             Contents(
                 directory,
-                tuple(record for record in live[directory.name] if record.chunk[:REFERENCE] not in elsewhere),
+                tuple(record for record in directory.records if record.chunk[:REFERENCE] not in elsewhere),
             )
             for directory in known
         ),
@@ -161,11 +165,11 @@ def _directory(repository: Repository, name: PackName, size: int) -> Directory |
         return None
 
 
-def _live_records(directory: Directory, marks: Marks) -> list[Record]:
-    if not directory.records:
-        return []
+def _live_part(directory: Directory | None, marks: Marks) -> Directory | None:
+    if directory is None or not directory.records:
+        return directory
     _, is_live = marks.find(Keys.of(b"".join(record.chunk[:REFERENCE] for record in directory.records)))
-    return [record for record, live in zip(directory.records, is_live.tolist(), strict=True) if live]
+    return replace(directory, records=tuple(compress(directory.records, is_live.tolist())))
 
 
 def _given_elsewhere(repository: Repository, chunks: list[bytes], condemned: frozenset[PackName]) -> set[bytes]:

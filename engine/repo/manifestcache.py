@@ -32,7 +32,7 @@ from engine.store.base import Blob
 _MAGIC: Final = b"ROKMANI\x01"
 _HEAD: Final = struct.Struct("=8s16sQQ")  # magic, repository, manifests, checksum of this and of all that follows
 _ROW: Final = np.dtype([("key", "S48"), ("bucket", "u8"), ("object", "u8"), ("end", "u8")])
-_FOLDER: Final = "versions/"
+_ID_AT: Final = len("versions/")
 _ID: Final = 32  # characters
 
 Rows = npt.NDArray[np.void]
@@ -55,7 +55,7 @@ class ManifestCache:
         `read` gives the sealed manifests of versions not known yet; None where there is none any more.
         """
         damaged: dict[str, Damaged] = {}
-        keys = [_key_of(blob) for blob in listed]
+        keys = _keys_of(listed)
         parts = self._layers.parts(keys, lambda missing: self._fills(missing, read, damaged))
         found = []
         for part in parts:
@@ -67,7 +67,7 @@ class ManifestCache:
 
     def forget(self, listed: Iterable[Blob]) -> None:
         """Have versions read anew: they were found to be damaged."""
-        self._layers.forget([_key_of(blob) for blob in listed])
+        self._layers.forget(_keys_of(listed))
 
     def _numbers(self, bucket: str | None, name: str | None) -> tuple[int | None, int | None]:
         of_bucket = None if bucket is None else self._number(bucket)
@@ -110,11 +110,7 @@ class _Manifests:
 
     rows: Rows
     body: memoryview
-
-    @property
-    def names(self) -> list[str]:
-        names: list[str] = self.rows["key"].astype("U48").tolist()
-        return names
+    names: list[str]
 
     def weigh(self, chosen: Mask) -> int:
         return int(np.count_nonzero(chosen))
@@ -135,8 +131,8 @@ class _Manifests:
         return [self.body[start:end] for start, end in pairs]
 
 
-def _key_of(blob: Blob) -> str:
-    return f"{blob.key.removeprefix(_FOLDER)} {blob.size}"
+def _keys_of(listed: Iterable[Blob]) -> list[str]:
+    return [f"{key[_ID_AT:]} {size}" for key, size, _ in listed]  # all versions of the repository, for each command
 
 
 def _write(file: int, repository: str, rows: Rows, pieces: Sequence[Any]) -> None:
@@ -160,6 +156,6 @@ def _open(file: int, repository: str) -> _Manifests:
     _HEAD.pack_into(whole, 0, magic, owner, count, 0)
     if xxhash.xxh3_64_intdigest(whole) != total:
         raise Damaged("its bytes are not what was written")
-    return _Manifests(
-        np.frombuffer(whole, _ROW, count, _HEAD.size), memoryview(whole)[_HEAD.size + count * _ROW.itemsize :]
-    )
+    rows = np.frombuffer(whole, _ROW, count, _HEAD.size)
+    sealed = memoryview(whole)[_HEAD.size + count * _ROW.itemsize :]
+    return _Manifests(rows, sealed, rows["key"].astype("U48").tolist())

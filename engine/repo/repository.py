@@ -328,14 +328,14 @@ class Repository:
         """What is in all other packs that are listed: what segments say of it that can be believed, and the rest."""
         stated = self.stated()
         # By name and not by PackName, which takes ten times as long to make: there may be many thousands.
-        sizes = {blob.key[_PACK_PREFIX:]: blob.size for blob in self.store.list("pack/")}
+        sizes = {key[_PACK_PREFIX:]: size for key, size, _ in self.store.list("pack/")}
         for name in {str(pack) for pack in left_out} & sizes.keys():
             del sizes[name]
         believed = stated.believed(sizes)
         others = [
-            (pack, size)
-            for name, size in sizes.items()
-            if name not in believed.packs and (pack := parse_pack_key(f"pack/{name}")) is not None
+            (pack, sizes[name])
+            for name in sorted(sizes.keys() - believed.packs)
+            if (pack := parse_pack_key(f"pack/{name}")) is not None
         ]
         return believed.tables, [facts for facts in self.concurrently(self.read_facts, others) if facts is not None]
 

@@ -265,6 +265,7 @@ class DirectoryStore:
         """The files in the folder, by name, and the folders in it."""
         blobs, folders = _Blobs(), _Names()
         names, room = self._names(folder), KEY_LIMIT - len(folder)
+        new_blob = tuple.__new__  # in half the time of Blob, which calls it from Python
         with self._folder(folder) as opened:
             # Looked at from here, and not from the root, and none in a frame of its own: there may be many thousands.
             for name in names:
@@ -275,7 +276,7 @@ class DirectoryStore:
                 except FileNotFoundError:
                     continue
                 if stat.S_ISREG(status.st_mode):
-                    blobs.append(Blob(folder + name, status.st_size, status.st_mtime))
+                    blobs.append(new_blob(Blob, (folder + name, status.st_size, status.st_mtime)))
                 elif stat.S_ISDIR(status.st_mode):
                     folders.append(f"{folder}{name}/")
         return blobs, folders

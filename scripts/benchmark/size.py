@@ -48,6 +48,7 @@ RESIDENT: Final = 300 * MIB
 LIST_SECONDS: Final = 0.3
 PUSH_PEAK: Final = 256 * MIB
 CHECK_PEAK: Final = 500 * MIB
+COLLECT_PEAK: Final = 500 * MIB
 CHUNK_SECONDS: Final = 4e-6  # of the processor, that a check or a collection may take for each chunk more
 PUSH_CHUNK_SECONDS: Final = 2e-7
 NOISE_SECONDS: Final = 0.5  # by which two runs of one command may differ on a busy machine
@@ -279,7 +280,8 @@ def missed(rows: list[dict[str, Any]], versions: dict[str, Any]) -> list[str]:
             f"of the command, the other versions took more than {LIST_SECONDS} s",
         ),
     ]
-    for name, limit in (("push", PUSH_PEAK), ("check", CHECK_PEAK)):
+    limits = (PUSH_PEAK, CHECK_PEAK, COLLECT_PEAK, COLLECT_PEAK)
+    for name, limit in zip(COMMANDS, limits, strict=True):
         peak = took[name]["peak"]
         checks.append((peak <= limit, f"{name} took {peak // MIB} MiB of memory, more than {limit // MIB}"))
     more = largest["chunks"] - rows[0]["chunks"]

@@ -9,7 +9,10 @@ from engine.errors import Damaged
 from engine.progress import Silent
 from engine.repo.collect import CollectOptions, Reason, collect
 from engine.repo.condemnation import seal_condemnation
+from engine.repo.look import look_into
 from engine.repo.manifest import BROKEN
+from engine.repo.marks import Marks
+from engine.repo.pack import parse_pack_key
 from engine.repo.session import LEASE_SECONDS, Purpose
 from engine.store.faulty import CRASH_AFTER, CRASH_BEFORE, Crashed, Faulty, at
 from engine.store.memory import MemoryStore
@@ -290,6 +293,16 @@ def test_with_its_marks_a_collection_reads_only_the_maps_of_what_changed(story, 
     report = run(story.repository, cache=cache)
     assert 0 < report.maps_read <= 3
     story.check()
+
+
+def test_of_what_is_dead_in_condemned_packs_a_look_keeps_nothing(story, store):
+    story.push((0, 2 * MIB))
+    packs = frozenset(parse_pack_key(key) for key in keys(store, "pack/"))
+
+    look = look_into(story.repository, packs, packs, Marks())
+
+    assert {one.directory.name for one in look.contents} == packs
+    assert not any(one.directory.records or one.needed for one in look.contents)
 
 
 def test_the_marks_are_in_memory_only_while_they_are_needed(story, store, clock):
