@@ -95,8 +95,10 @@ def new_file(path: str, size: int) -> Iterator[Target]:
     partial = final.with_name(f".{final.name}.partial")
     _refuse_taken(final)
     with opened(str(partial), os.O_RDWR | os.O_CREAT) as file, _around_the_cache(file) as direct:
-        hold_exclusively(file, str(partial))
+        is_ours = False
         try:
+            hold_exclusively(file, str(partial))
+            is_ours = True
             os.ftruncate(file, 0)
             os.ftruncate(file, size)
             yield _FileTarget(file, direct, str(partial))
@@ -104,11 +106,12 @@ def new_file(path: str, size: int) -> Iterator[Target]:
             _drop(file, 0, 0)
             _refuse_taken(final)
             partial.rename(final)
-        except OSError as error:
-            partial.unlink(missing_ok=True)
-            raise translated(error, path, f"making a file of {size} bytes") from error
-        except BaseException:
-            partial.unlink(missing_ok=True)
+        except BaseException as error:
+            # An interruption may come before it is known whose the file is: it is ours if it can be locked.
+            if is_ours or (not isinstance(error, RokError) and inuse.lock_exclusive(file)):
+                partial.unlink(missing_ok=True)
+            if isinstance(error, OSError):
+                raise translated(error, path, f"making a file of {size} bytes") from error
             raise
     sync_directory(final.parent)
 

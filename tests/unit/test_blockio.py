@@ -202,3 +202,21 @@ def test_the_extents_of_a_file_lie_inside_it_and_cover_its_data(tmp_path: Path) 
     assert total(extents) < MIB
     with path.open("rb") as file:  # as if it had grown since its size was taken
         assert list(blockio.data_extents(file.fileno(), str(path), 1024)) == [between(0, 1024)]
+
+
+@pytest.mark.parametrize("somebody_elses", [False, True])
+def test_a_new_file_that_is_interrupted_while_it_is_taken_hold_of_leaves_what_is_not_ours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, somebody_elses: bool
+) -> None:
+    partial = tmp_path / ".file.partial"
+
+    def interrupted(_file: int, _path: str) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(blockio, "hold_exclusively", interrupted)
+    with partial.open("wb") as other:
+        if somebody_elses:
+            assert inuse.lock_exclusive(other.fileno())
+        with pytest.raises(KeyboardInterrupt), blockio.new_file(str(tmp_path / "file"), MIB):
+            pass
+    assert list(tmp_path.iterdir()) == ([partial] if somebody_elses else [])
