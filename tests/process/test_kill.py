@@ -11,7 +11,7 @@ from tests.node import Node, file_digest, overwrite, restored_digest, say
 # A minute on two idle cores, and several where others work too.
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
-ROUNDS = int(os.environ.get("ROKCTL_TEST_ROUNDS") or 12)
+ROUNDS = int(os.environ.get("ROKCTL_TEST_ROUNDS") or 25)
 SIZE = 44 * MIB
 CHANGE = 36 * MIB  # more than two packs, so that a push may die between them
 SLOWLY = ("--limit-read", "100M")  # so that a push sends for longer than it starts
@@ -24,7 +24,7 @@ def test_a_push_killed_at_any_moment_into_a_directory(scratch, rnd):
 
 @pytest.mark.s3
 def test_a_push_killed_at_any_moment_over_s3(scratch, rnd, s3_place, s3_environment):
-    kill_pushes(Node(scratch / "node", s3_place, s3_environment), rnd, rounds=ROUNDS // 2)
+    kill_pushes(Node(scratch / "node", s3_place, s3_environment), rnd, rounds=ROUNDS // 3)
 
 
 def kill_pushes(node, rnd, rounds):
