@@ -228,7 +228,7 @@ def loading(module: str) -> "Iterator[None]":
     """Load a module beside what is done in the `with`; its importer afterwards finds it there."""
 
     def load() -> None:
-        with suppress(ImportError):  # the importer will meet it too, where it can be told
+        with suppress(Exception):  # whatever it is, the importer will meet it too, where it can be told
             importlib.import_module(module)
 
     beside = threading.Thread(target=load)

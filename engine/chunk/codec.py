@@ -29,7 +29,8 @@ class Codec:
         return (frame, False) if len(frame) < len(body) else (body, True)
 
     def expand(self, frame: Buffer, target: memoryview) -> None:
-        """Fill `target` with the content of the frame: no memory is taken beside it, whatever the frame is.
+        """Fill `target` with the content of the frame. A frame that is cut short may take about as much memory again, and
+        no frame takes more, whatever it says of itself.
 
         Raises Damaged when that has another length. What follows a frame is not looked at: whoever calls compares the
         content with its id.

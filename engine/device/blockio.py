@@ -25,6 +25,7 @@ from engine.units import KIB, MIB, SECTOR
 _DROP_WINDOW: Final = 16 * MIB
 _LONG: Final = 64 * KIB  # what is shorter is gathered better by the page cache
 _ZEROS: Final = bytes(MIB)
+_CANNOT_DIRECTLY: Final = (errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS)
 _CANNOT_DISCARD: Final = (errno.EOPNOTSUPP, errno.ENOSYS)
 
 
@@ -107,13 +108,20 @@ def new_file(path: str, size: int) -> Iterator[Target]:
             _refuse_taken(final)
             partial.rename(final)
         except BaseException as error:
-            # An interruption may come before it is known whose the file is: it is ours if it can be locked.
-            if is_ours or (not isinstance(error, RokError) and inuse.lock_exclusive(file)):
+            if is_ours or (not isinstance(error, RokError) and _is_nobodys(file, partial)):
                 partial.unlink(missing_ok=True)
             if isinstance(error, OSError):
                 raise translated(error, path, f"making a file of {size} bytes") from error
             raise
     sync_directory(final.parent)
+
+
+def _is_nobodys(file: int, path: Path) -> bool:
+    """Is an open file the one of that name, and held by nobody? Asked after an interruption, when that is not known yet."""
+    try:
+        return inuse.lock_exclusive(file) and path.stat().st_ino == os.fstat(file).st_ino
+    except OSError:
+        return False
 
 
 def _refuse_taken(path: Path) -> None:
@@ -253,8 +261,6 @@ class _FileTarget:
         view = memoryview(body)
         assert 0 <= offset <= offset + len(view) <= self.size, f"write of {len(view)} bytes at {offset}, outside"
         done = self._write_directly(offset, view)
-        if done == len(view):
-            return
         while done < len(view):
             try:
                 done += os.pwrite(self._file, view[done:], offset + done)
@@ -266,13 +272,16 @@ class _FileTarget:
     def _write_directly(self, offset: int, view: memoryview) -> int:
         """Write whole pages around the page cache: that copies nothing, and leaves the cache alone. How many bytes it wrote.
 
-        Whatever stands in its way stands in the way of the ordinary write of the rest too, which then tells it.
+        What cannot be written so is left to an ordinary write. An error of the disk is told at once: an ordinary write to a
+        block device ends in the cache, and the error would come to light with the last flush.
         """
         if self._direct is None or len(view) < _LONG or (offset | len(view)) % PAGESIZE or not begins_a_page(view):
             return 0
         try:
             return os.pwrite(self._direct, view, offset)
-        except OSError:
+        except OSError as error:
+            if error.errno not in _CANNOT_DIRECTLY:
+                raise translated(error, self._path, f"writing at byte {offset}") from error
             return 0
 
     def discard(self, extent: Extent) -> None:

@@ -47,7 +47,7 @@ class ThinTarget:
     def _reasons(self) -> Iterator[None]:
         try:
             yield
-        except Failed as error:
+        except (Failed, OutOfSpace) as error:
             with control() as devices:
                 state = pool_state(devices, self._pool)
             if state.mode is not Mode.OUT_OF_DATA_SPACE:

@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final
 
-from engine.errors import Busy, Damaged
+from engine.errors import Busy, Damaged, RokError
 from engine.progress import Progress
 from engine.repo.condemnation import (
     GC_PREFIX,
@@ -328,7 +328,8 @@ class _Collection:
     def _keep_marks(self) -> None:
         """Keep the marks, and let go of them: what is left to do needs its own memory."""
         if self._cache is not None and self._marks.versions != self._kept:
-            self._marks.save(self._cache, self._repository.id)
+            with suppress(RokError):  # a cache that is full costs the next run its time, and this one nothing
+                self._marks.save(self._cache, self._repository.id)
         self._marks, self._maps = Marks(), None
 
     def _consolidate(self) -> Consolidation:

@@ -82,7 +82,7 @@ class Stale(Damaged):
 
 
 class Marks:
-    """The marks of a set of versions. One thread at a time."""
+    """The marks of a set of versions. One thread at a time; any number may `find` while none does anything else."""
 
     def __init__(self) -> None:
         self.versions: dict[str, tuple[bytes, ...]] = {}  # id -> the roots of its members
@@ -189,6 +189,8 @@ class Marks:
             _read(cache, "high", np.dtype(np.uint64), digests), _read(cache, "low", np.dtype(np.uint64), digests)
         )
         marks._counts = _read(cache, "counts", np.dtype(np.uint32), digests)
+        if not len(marks._keys.high) == len(marks._keys.low) == len(marks._counts):
+            raise Damaged("the columns of the marks are not of one length")
         marks.versions = {
             version: tuple(bytes.fromhex(root) for root in roots)
             for version, roots in header.take("versions", dict).items()
@@ -229,9 +231,12 @@ def _read(cache: Store, name: str, kind: np.dtype[Any], digests: Mapping[str, ob
     column = np.empty(size // kind.itemsize, kind.newbyteorder("<"))
     room, digest = _bytes_of(column), blake3()
     for start in range(0, len(room), _READ):
-        piece = cache.get_range(key, start, min(_READ, len(room) - start))
+        part = room[start : start + _READ]
+        piece = cache.get_range(key, start, len(part))
+        if len(piece) != len(part):
+            raise Damaged(f"the {name} of the marks became shorter while they were read")
         digest.update(piece)
-        room[start : start + len(piece)] = piece
+        part[:] = piece
     if size % kind.itemsize or digest.hexdigest() != digests.get(name):
         raise Damaged(f"the {name} of the marks are damaged, or another run has just written them")
     return column.astype(kind, copy=False)

@@ -392,8 +392,11 @@ BODY = bytes(range(256)) * 16
 @fuzzed(2)
 def test_a_spoiled_frame_is_no_chunk_or_fills_its_room(payload):
     for length in (len(BODY), 0, 4096 * 128):
+        room = bytearray(b"\xa5" * (length + 8))
         with suppress(Damaged):
-            Codec().expand(payload, memoryview(bytearray(length)))
+            Codec().expand(payload, memoryview(room)[4:-4])
+            assert room[4:-4] == zstandard.ZstdDecompressor().decompress(payload, max_output_size=length)
+        assert room[:4] == room[-4:] == b"\xa5" * 4
 
 
 def frame(known):

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from engine.errors import Damaged
 from engine.repo import marks as marks_module
 from engine.repo.map import REGION_BLOCKS, ZEROS, RegionBuilder, encode_page, encode_top
 from engine.repo.marks import Keys, Marks
@@ -77,6 +78,23 @@ def test_marks_are_read_changed_and_kept_where_they_stand(large, tmp_path):
             marks.save(cache, REPOSITORY)
 
     assert peak() < 1.1 * 1.25 * A_MARK * len(marks)
+
+
+def test_marks_that_become_shorter_while_they_are_read_are_damaged():
+    maps, cache, marks = Maps(), Outdated(ManualClock()), Marks()
+    marks.update({"one": (maps.of([[bytes(15) + b"x"]]),)}, maps.read)
+    marks.save(cache, REPOSITORY)
+
+    with pytest.raises(Damaged, match="shorter"):
+        Marks.load(cache, REPOSITORY)
+
+
+class Outdated(MemoryStore):
+    """Tells of each blob the size that it once had."""
+
+    def stat(self, key):
+        now = super().stat(key)
+        return now._replace(size=2 * now.size)
 
 
 class Maps:

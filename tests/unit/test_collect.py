@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from engine.errors import Damaged
+from engine.errors import Damaged, OutOfSpace
 from engine.progress import Silent
 from engine.repo.collect import CollectOptions, Reason, collect
 from engine.repo.condemnation import seal_condemnation
@@ -14,7 +14,7 @@ from engine.repo.manifest import BROKEN
 from engine.repo.marks import Marks
 from engine.repo.pack import parse_pack_key
 from engine.repo.session import LEASE_SECONDS, Purpose
-from engine.store.faulty import CRASH_AFTER, CRASH_BEFORE, Crashed, Faulty, at
+from engine.store.faulty import CRASH_AFTER, CRASH_BEFORE, Crashed, Fault, Faulty, Moment, at
 from engine.store.memory import MemoryStore
 from engine.units import MIB
 from tests.repositories import (
@@ -321,6 +321,22 @@ def test_the_marks_are_in_memory_only_while_they_are_needed(story, store, clock)
     marks = [at for at, (_, folder) in enumerate(calls) if folder == "marks"]
     assert max(at for at, call in enumerate(calls) if call == ("get", "index") and at < marks[-1]) < marks[0]
     assert calls.index(("create", "index"), calls.index(("delete", "gc"))) > marks[-1]
+
+
+def test_a_cache_that_is_full_costs_a_collection_none_of_its_work(story, store, clock):
+    first = story.push((0, 2 * MIB))
+    story.push((0, 4096))
+    story.forget(first)
+    twin = copy_of(store, clock)
+
+    def full(call):
+        return Fault(Moment.BEFORE, OutOfSpace("no space left")) if call.operation == "put" else None
+
+    run(reopen(twin, seed=5, clock=clock), cache=MemoryStore(clock))
+    run(reopen(store, seed=5, clock=clock), cache=Faulty(MemoryStore(clock), full))
+
+    assert keys(store, "") == keys(twin, "")
+    story.check()
 
 
 def test_marks_that_are_damaged_or_of_another_repository_are_made_anew(story, store, clock):
