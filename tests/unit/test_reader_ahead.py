@@ -85,12 +85,11 @@ def test_a_pack_that_is_gone_is_met_there_too(store):
         entries_of(Reader(store, KEYRING, Index([facts])), references)
 
 
-def test_the_cache_of_maps_lets_go_of_the_oldest_and_never_of_what_is_right(store, monkeypatch):
+def test_the_cache_of_maps_lets_go_of_the_oldest_and_never_of_what_is_right(store):
     facts, references = pack_of(store, 0, [a_map() for _ in range(20)])
     fresh = [Reader(store, KEYRING, Index([facts])).region(reference, 0, SIZE) for reference in references]
-    reader = Reader(store, KEYRING, Index([facts]))
-    length = len(reader.encoded_map(references[0]))
-    monkeypatch.setattr(reading, "MAP_CACHE", 5 * length)
+    length = len(Reader(store, KEYRING, Index([facts])).encoded_map(references[0]))
+    reader = Reader(store, KEYRING, Index([facts]), map_cache=5 * length)
     assert entries_of(reader, references + references[::-1]) == fresh + fresh[::-1]
     for reference in references:
         reader.region(reference, 0, SIZE)
