@@ -152,7 +152,7 @@ class _Assembler:
         """The names of steps' values that its decorators or base classes may put a definition into when it is made."""
         owner = self.owners.get(definition)
         kept = self.travel.journeys[owner].facts.kept if owner else []
-        names = {name for one in kept if one.definition is definition for name in one.changed | one.bound}
+        names = {name for one in kept if one.definition is definition for name in one.changed}
         return names - self.draft.defaults.keys() - self.draft.code.names.defined
 
     def need_as_defined(self, definition: Definition, name: str) -> None:
