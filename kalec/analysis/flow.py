@@ -101,7 +101,7 @@ class _Walk:
         done = making(definition.node, self._code_of, self.names)
         return [
             *self._keeping(done.used, done.changed, done.bound),
-            *self._keeping(definition.names, done.receiving, done.naming, definition),
+            *self._keeping(definition.names, done.receiving, done.naming, definition, done.holding),
         ]
 
     def _keeping(
@@ -110,6 +110,7 @@ class _Walk:
         changed: Set[str],
         bound: Set[str],
         definition: Definition | None = None,
+        holding: Set[str] = frozenset(),
     ) -> list[Kept]:
         fixed = self.names.immutable
         kept = Kept(
@@ -117,6 +118,7 @@ class _Walk:
             frozenset(changed - fixed),
             frozenset(bound - fixed),
             definition,
+            frozenset(holding - fixed),
         )
         return [kept] if kept.changed or kept.bound else []
 

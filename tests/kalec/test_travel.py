@@ -382,6 +382,17 @@ def test_a_function_that_would_be_registered_twice_does_not_travel(source):
     assert "'one' would be put into 'names' again in step 'b'" in found.message
 
 
+@pytest.mark.parametrize("source", ["seen = reg['one']()", "seen = x"])  # whether `x` is of the registry is not known
+def test_a_registry_does_not_travel_without_what_it_holds(source):
+    registry = "reg = {}\ndef register(f):\n    reg[f.__name__] = f\n    return f\n@register\ndef one():\n    return 1"
+
+    loaded = load(("step:a", f"{registry}\nx = one()"), ("step:b prev:a", source))
+
+    (found,) = loaded.diagnostics
+    assert (found.code, found.place.line) == ("KLC112", 6)
+    assert "'one' is in 'reg', which step 'b' takes, and would be put into it again there" in found.message
+
+
 def test_a_decorator_that_keeps_nothing_of_its_function_is_no_registry():
     loaded = load(
         (
