@@ -143,7 +143,7 @@ class _Runner:
         loaded = {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
         self.making.used |= loaded - frame.local - self.names.defined
         for change in found.changes:
-            outer = reached_by(change, found) - frame.local
+            outer = (reached_by(change, found) & self.names.bound) - frame.local  # and no builtin, as `super`
             self.making.changed |= outer
             if _takes(change, frame.flowing):
                 self.making.receiving |= outer

@@ -266,6 +266,11 @@ CHAINS = {
         "y = one()",
         "seen = (y, last)",
     ],
+    "a base class that hears of its subclasses": [
+        "class Base:\n    def __init_subclass__(cls, **options):\n        super().__init_subclass__(**options)\n"
+        "        cls.label = cls.__name__.lower()\nclass Child(Base):\n    pass",
+        "seen = Child.label",
+    ],
     "a base class whose methods keep their object": [
         "saved = []\nclass Base:\n    n = 1\n    def save(self):\n        saved.append(self.n)\nclass Child(Base):\n    n = 2",
         "Child().save()",
