@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 
 from kalec.analysis.checks import place_of
 from kalec.analysis.definitions import Definition, imported_modules
-from kalec.analysis.facts import ENTRY, NO_ITERATION
+from kalec.analysis.facts import ENTRY, NO_ITERATION, Kept
 from kalec.analysis.shared import Part, excerpt
 from kalec.analysis.travel import Journey, Travel
 from kalec.analysis.versions import Kind, Version, representative
@@ -74,6 +74,7 @@ class _Assembler:
             made = self.journey.made[name]
             if made.passes_through or not made.bound:
                 self.need(name)
+        self.refuse_registries()
         parts, mentioned = self.draft.shared.needed(self.needs.shared)
         for name in mentioned:
             version = self.draft.defaults.get(name)
@@ -150,10 +151,25 @@ class _Assembler:
 
     def registered_in(self, definition: Definition) -> set[str]:
         """The names of steps' values that its decorators or base classes may put a definition into when it is made."""
-        owner = self.owners.get(definition)
-        kept = self.travel.journeys[owner].facts.kept if owner else []
-        names = {name for one in kept if one.definition is definition for name in one.changed | one.bound}
+        names = {name for one in self.kept_of(definition) for name in one.changed}
         return names - self.draft.defaults.keys() - self.draft.code.names.defined
+
+    def kept_of(self, definition: Definition) -> list[Kept]:
+        owner = self.owners.get(definition)
+        return [one for one in self.travel.journeys[owner].facts.kept if one.definition is definition] if owner else []
+
+    def refuse_registries(self) -> None:
+        """A value that holds a definition can be loaded only where that is made, which would put it into the value again."""
+        for name, version in sorted(self.needs.reads.items()):
+            for definition in sorted(version.definitions - self.needs.lifted.keys(), key=self.place_of):
+                holding = {held for one in self.kept_of(definition) for held in one.holding}
+                if name in holding & self.registered_in(definition):
+                    message = f"{_named(definition)} is in {name!r}, which step {self.draft.name!r} takes"
+                    self.cannot_travel(
+                        definition.cell,
+                        definition.node,
+                        f"{message}, and would be put into it again there, by its decorator",
+                    )
 
     def need_as_defined(self, definition: Definition, name: str) -> None:
         """Bring a name as it was where a definition was made: a default argument, a base class."""

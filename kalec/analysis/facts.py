@@ -57,6 +57,7 @@ class Kept(NamedTuple):
     changed: frozenset[str]  # objects that may hold it since
     bound: frozenset[str]  # names that may be bound to it since
     definition: Definition | None  # that is given to its decorators and base classes, where it is not a call
+    holding: frozenset[str] = frozenset()  # of those changed, the ones that surely hold more of it than its name
 
 
 class Facts:

@@ -6,12 +6,14 @@ it here (numbered), or from nowhere (DELETED). Branches join, loops run until no
 
 import ast
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from typing import Final
 
 from kalec.analysis.definitions import Definition
 from kalec.analysis.effects import is_immutable, roots
 from kalec.analysis.facts import DELETED, DYNAMIC, ENTRY, FROM_ENTRY, NO_ITERATION, Code, Facts, Kept, Known, State, Use
+from kalec.analysis.making import Code as MadeCode
+from kalec.analysis.making import making
 from kalec.analysis.scopes import Action, Occurrence, occurrences, walk
 from kalec.model import Cell
 
@@ -71,37 +73,65 @@ class _Walk:
                 facts.deep_changes |= change.roots
             if change.value is not None:
                 self._note_lambdas(change.roots, change.value, walk(change.value))
-        facts.kept = [
-            kept for cell, several in self.code.cells for one in several if (kept := self._kept(one, cell)) is not None
-        ]
+        facts.kept = [kept for cell, several in self.code.cells for one in several for kept in self._kept(one, cell)]
         for kept in facts.kept:
             for name in kept.changed | kept.bound:
                 facts.holds.setdefault(name, set()).update(kept.given - {name})
         facts.reached.clear()  # more stands behind the names now
 
-    def _kept(self, statement: ast.stmt, cell: Cell) -> Kept | None:
+    def _kept(self, statement: ast.stmt, cell: Cell) -> list[Kept]:
         """What the functions of the notebook that a statement calls may keep of what they are given, or find outside."""
-        definition, defined = self.code.definition(statement, cell), self.names.defined
-        parts: list[ast.AST] = [statement]
-        if definition:  # it is given to its decorators and base classes
-            parts = [*getattr(statement, "decorator_list", ()), *getattr(statement, "bases", ())]
-        touched = [self.code.touched(part) for part in parts]
-        used = [one for part in touched for one in part.occurrences if one.action is Action.LOAD and not one.deferred]
+        definition = self.code.definition(statement, cell)
+        if definition:
+            return self._kept_of_definition(definition)
+        defined, touched = self.names.defined, self.code.touched(statement)
+        used = [one for one in touched.occurrences if one.action is Action.LOAD and not one.deferred]
         functions = {found for one in used for found in self.facts.closure(one.name)}
-        changed = frozenset(name for one in functions for name in one.changes_later) - self.names.immutable
-        bound = frozenset(name for one in functions for name in one.binds_later) - self.names.immutable
-        if not changed and not bound:
-            return None
-        called = frozenset().union(*(part.called for part in touched))
         given = {need.name for one in functions for need in one.needs_later} - defined
         given |= {
             name for one in functions if isinstance(one.node, ast.ClassDef) for name in one.names
         }  # of its instances
-        if definition:
-            given |= definition.names
-        else:
-            given |= {one.name for one in used if one.name not in defined or id(one.node) not in called}
-        return Kept(frozenset(given - self.names.immutable - self.names.imports.keys()), changed, bound, definition)
+        given |= {one.name for one in used if one.name not in defined or id(one.node) not in touched.called}
+        changed = {name for one in functions for name in one.changes_later}
+        bound = {name for one in functions for name in one.binds_later}
+        return self._keeping(given, changed, bound)
+
+    def _kept_of_definition(self, definition: Definition) -> list[Kept]:
+        """What its decorators and base classes keep when it is made: of it, and of what they find outside."""
+        done = making(definition.node, self._code_of, self.names)
+        return [
+            *self._keeping(done.used, done.changed, done.bound),
+            *self._keeping(definition.names, done.receiving, done.naming, definition, done.holding),
+        ]
+
+    def _keeping(
+        self,
+        given: Set[str],
+        changed: Set[str],
+        bound: Set[str],
+        definition: Definition | None = None,
+        holding: Set[str] = frozenset(),
+    ) -> list[Kept]:
+        fixed = self.names.immutable
+        kept = Kept(
+            frozenset(given - fixed - self.names.imports.keys()),
+            frozenset(changed - fixed),
+            frozenset(bound - fixed),
+            definition,
+            frozenset(holding - fixed),
+        )
+        return [kept] if kept.changed or kept.bound else []
+
+    def _code_of(self, name: str) -> list[MadeCode]:
+        """The functions and classes that a name is given where they are written."""
+        found: list[MadeCode] = []
+        for definition in self.facts.closure(name):
+            node = definition.node
+            if name in definition.names and isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+                found.append(node)
+            elif name in definition.names and isinstance(value := getattr(node, "value", None), ast.Lambda):
+                found.append(value)
+        return found
 
     def _note_lambdas(self, holders: Iterable[str], value: ast.AST | None, inner: Iterable[ast.AST]) -> None:
         """What lambdas in a value use is used by whoever calls them, in this step or in a later one."""

@@ -3,7 +3,7 @@
 import ast
 from typing import Final
 
-from kalec.analysis.effects import Effects, effects, roots
+from kalec.analysis.effects import Change, Effects, effects, roots
 from kalec.analysis.names import Names
 from kalec.analysis.scopes import argument_names, bound_names, walk
 
@@ -60,19 +60,24 @@ def gives_fresh(function: ast.FunctionDef, names: Names) -> bool:
     return True
 
 
-def _reached(found: Effects) -> dict[str, bool]:
-    """The names that changes reach, through names that may stand for the same object."""
+def reached_by(change: Change, found: Effects) -> set[str]:
+    """The names that a change reaches, through names that may stand for the same object; `found` says which do."""
     shares: dict[str, set[str]] = {}
     for name, shared, _ in found.bindings:
         shares.setdefault(name, set()).update(shared)
+    waiting = list(change.roots)
+    seen: set[str] = set()
+    while waiting:
+        name = waiting.pop()
+        if name not in seen:
+            seen.add(name)
+            waiting += shares.get(name, ())
+    return seen
+
+
+def _reached(found: Effects) -> dict[str, bool]:
     reached: dict[str, bool] = {}
     for change in found.changes:
-        waiting = list(change.roots)
-        seen: set[str] = set()
-        while waiting:
-            name = waiting.pop()
-            if name not in seen:
-                seen.add(name)
-                reached[name] = reached.get(name, False) or change.sure
-                waiting += shares.get(name, ())
+        for name in reached_by(change, found):
+            reached[name] = reached.get(name, False) or change.sure
     return reached

@@ -234,6 +234,48 @@ CHAINS = {
         "@note\ndef hello():\n    return 7",
         "seen = names",
     ],
+    "a decorator whose wrapper measures each call": [
+        "import time\ntimings = []\ndef timed(f):\n    def g(*a):\n        t = time.perf_counter()\n        try:\n"
+        "            return f(*a)\n        finally:\n            timings.append(time.perf_counter() - t)\n    return g\n"
+        "@timed\ndef prepare(n):\n    return n + 1\nx = prepare(1)",
+        "y = prepare(x)",
+        "seen = (y, len(timings))",
+    ],
+    "a decorator whose wrapper remembers results": [
+        "cache = {}\ndef memo(f):\n    def g(n):\n        if n not in cache:\n            cache[n] = f(n)\n"
+        "        return cache[n]\n    return g\n@memo\ndef prepare(n):\n    return n + 1\nx = prepare(1)",
+        "y = prepare(x)",
+        "seen = (y, cache)",
+    ],
+    "a decorator whose wrapper, a lambda, notes the name": [
+        "names = []\ndef note(f):\n    return lambda *a: (names.append(f.__name__), f(*a))[1]\n"
+        "@note\ndef one():\n    return 1\none()",
+        "y = one()",
+        "seen = (y, names)",
+    ],
+    "a decorator with arguments whose wrapper counts": [
+        "counts = {}\ndef counted(key):\n    def decorate(f):\n        def g(*a):\n"
+        "            counts[key] = counts.get(key, 0) + 1\n            return f(*a)\n        return g\n"
+        "    return decorate\n@counted('one')\ndef one():\n    return 1\none()",
+        "y = one()",
+        "seen = (y, counts)",
+    ],
+    "a decorator that binds a name": [
+        "last = None\ndef note(f):\n    global last\n    last = f.__name__\n    return f\n"
+        "@note\ndef one():\n    return 1\n@note\ndef two():\n    return 2",
+        "y = one()",
+        "seen = (y, last)",
+    ],
+    "a base class that hears of its subclasses": [
+        "class Base:\n    def __init_subclass__(cls, **options):\n        super().__init_subclass__(**options)\n"
+        "        cls.label = cls.__name__.lower()\nclass Child(Base):\n    pass",
+        "seen = Child.label",
+    ],
+    "a base class whose methods keep their object": [
+        "saved = []\nclass Base:\n    n = 1\n    def save(self):\n        saved.append(self.n)\nclass Child(Base):\n    n = 2",
+        "Child().save()",
+        "seen = saved",
+    ],
     "keyword arguments": ["def f(*, key):\n    return key\nvalue = 3", "seen = f(key=value)"],
     "exec of a text": ["x = 1", "exec('y = x + 1')\nz = y", "seen = z"],
 }
@@ -307,18 +349,67 @@ def test_notebooks_with_shared_cells_give_the_same(cells):
     same_both_ways(*cells)
 
 
-def test_a_function_that_would_be_registered_twice_does_not_travel():
-    loaded = load(
-        (
-            "step:a",
-            "names = []\ndef note(f):\n    names.append(f.__name__)\n    return f\n@note\ndef one():\n    return 1",
-        ),
-        ("step:b prev:a", "seen = (one(), names)"),
-    )
+# Each puts what it is given, or its name, into the outer list `names`, when a definition is made.
+REGISTERING = {
+    "it itself": "def note(f):\n    names.append(f.__name__)\n    return f\n@note\ndef one():",
+    "it by a variable": (
+        "def note(f):\n    name = str(f.__name__)\n    names.append(name)\n    return f\n@note\ndef one():"
+    ),
+    "it with a wrapper": (
+        "def note(f):\n    def g(*a):\n        return f(*a)\n    names.append(g)\n    return g\n@note\ndef one():"
+    ),
+    "it with arguments": (
+        "def note(key):\n    def decorate(f):\n        names.append((key, f))\n        return f\n    return decorate\n"
+        "@note('k')\ndef one():"
+    ),
+    "it through another function": (
+        "def add(name):\n    names.append(name)\ndef note(f):\n    add(f.__name__)\n    return f\n@note\ndef one():"
+    ),
+    "it through a function inside": (
+        "def note(f):\n    def add():\n        names.append(f)\n    add()\n    return f\n@note\ndef one():"
+    ),
+    "it as a class": (
+        "class Note:\n    def __init__(self, f):\n        names.append(self)\n    def __call__(self):\n        pass\n"
+        "@Note\ndef one():"
+    ),
+    "it as a base class": "class Note:\n    def __init_subclass__(cls):\n        names.append(cls)\nclass one(Note):",
+}
+
+
+@pytest.mark.parametrize("source", REGISTERING.values(), ids=REGISTERING.keys())
+def test_a_function_that_would_be_registered_twice_does_not_travel(source):
+    above = f"names = []\n{source}"
+
+    loaded = load(("step:a", f"{above}\n    value = 1"), ("step:b prev:a", "seen = (one(), names)"))
+
+    (found,) = loaded.diagnostics
+    assert (found.code, found.place.line) == ("KLC112", above.count("\n") + 1)
+    assert "'one' would be put into 'names' again in step 'b'" in found.message
+
+
+@pytest.mark.parametrize("source", ["seen = reg['one']()", "seen = x"])  # whether `x` is of the registry is not known
+def test_a_registry_does_not_travel_without_what_it_holds(source):
+    registry = "reg = {}\ndef register(f):\n    reg[f.__name__] = f\n    return f\n@register\ndef one():\n    return 1"
+
+    loaded = load(("step:a", f"{registry}\nx = one()"), ("step:b prev:a", source))
 
     (found,) = loaded.diagnostics
     assert (found.code, found.place.line) == ("KLC112", 6)
-    assert "'one' would be put into 'names' again in step 'b'" in found.message
+    assert "'one' is in 'reg', which step 'b' takes, and would be put into it again there" in found.message
+
+
+def test_a_decorator_that_keeps_nothing_of_its_function_is_no_registry():
+    loaded = load(
+        (
+            "step:a",
+            "limits = [1]\nkept = []\ndef note(f):\n    kept.append(limits)\n    return f\n@note\ndef one():\n    return 1",
+        ),
+        ("step:b prev:a", "limits.append(2)"),
+        ("step:c prev:b", "print(kept)"),
+    )
+
+    assert codes(loaded) == []
+    assert [(read.name, read.step) for read in loaded.pipeline.step("c").reads] == [("kept", "b")]
 
 
 def test_metrics_are_worked_out_where_their_names_are():
