@@ -17,7 +17,7 @@ from tests.servers import Server, ServerMissing, make_bucket, start_seaweedfs
 # On a busy machine anything may take long: that is no finding.
 settings.register_profile("patient", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("patient")
-settings.register_profile("quick", settings(), max_examples=15)  # scripts/test --quick
+settings.register_profile("quick", settings(), max_examples=10)  # scripts/test --quick
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

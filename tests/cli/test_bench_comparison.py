@@ -155,6 +155,7 @@ def test_the_table_fits_a_page(benchmark_parts):
     assert all(len(line) <= 100 for line in table(found, judge(found), runs=3).splitlines())
 
 
+@pytest.mark.slow
 def test_what_the_limit_seals_it_restores(tmp_path):
     image, sealed, restored = (tmp_path / name for name in ("image", "sealed", "restored"))
     with image.open("wb") as file:

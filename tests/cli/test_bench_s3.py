@@ -51,6 +51,7 @@ def port():
     server.server_close()
 
 
+@pytest.mark.slow
 def test_the_proxy_delays_each_request_and_counts_them(port, monkeypatch):
     monkeypatch.syspath_prepend(str(SCRIPTS))
     from benchmark.latency import Account, far_away

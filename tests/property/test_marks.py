@@ -55,6 +55,7 @@ def large():
     return maps, {"one": (maps.of(content),)}, {"one": (maps.of(content),), "two": (maps.of(more),)}
 
 
+@pytest.mark.slow
 def test_marks_are_made_where_they_stand(large):
     maps, one, _ = large
     with small_pieces(1 << 11, 1 << 11), allocated() as peak:
@@ -64,6 +65,7 @@ def test_marks_are_made_where_they_stand(large):
     assert peak() < 1.25 * A_MARK * len(marks)
 
 
+@pytest.mark.slow
 def test_marks_are_read_changed_and_kept_where_they_stand(large, tmp_path):
     maps, one, two = large
     with small_pieces(1 << 11, 1 << 11), closing(DirectoryStore(tmp_path)) as cache:
