@@ -107,7 +107,7 @@ def new_file(path: str, size: int) -> Iterator[Target]:
             _drop(file, 0, 0)
             _refuse_taken(final)
             partial.rename(final)
-        except BaseException as error:
+        except BaseException as error:  # an interruption too leaves nothing of ours
             if is_ours or (not isinstance(error, RokError) and _is_nobodys(file, partial)):
                 partial.unlink(missing_ok=True)
             if isinstance(error, OSError):

@@ -273,7 +273,7 @@ def restore_to_stream(
     begun = repository.clock.monotonic()
     reader, losses = _begin(repository, member, options)
     view = memoryview(bytearray(min(REGION, region_blocks(member.size, 0) * BLOCK)))
-    room = _Place(view)
+    room = _RegionRoom(view)
     zeros = memoryview(bytes(_STREAM_STEP))
     progress.begin("restoring", member.size)
     try:
@@ -284,7 +284,7 @@ def restore_to_stream(
                     write(zeros[: min(_STREAM_STEP, length - at)])
             else:
                 entries = reader.region(reference, number, member.size)
-                for lost, error in _fill(view, entries, reader, room):
+                for lost, error in _fill(room, entries, reader):
                     _lose(extent_of(number, lost, member.size), error, losses)
                 write(view[:length])
             progress.advance(length)
@@ -294,7 +294,7 @@ def restore_to_stream(
     return _report(manifest, member, "-", None, member.size, 0, seconds, Outcome.CREATED, losses)
 
 
-class _Place(Room):
+class _RegionRoom(Room):
     """Chunks come where they belong in the view of a region."""
 
     def __init__(self, view: memoryview) -> None:
@@ -302,19 +302,19 @@ class _Place(Room):
         self._view = view
 
     def for_chunk(self, entry: Entry) -> memoryview:
-        """See `Room`."""
+        """See `Room`: the entry's own place, a hole's too."""
         return self._view[entry.start * BLOCK : (entry.start + entry.blocks) * BLOCK]
 
 
-def _fill(view: memoryview, entries: Sequence[Entry], reader: Reader, room: Room) -> Iterator[tuple[Entry, Missing]]:
-    """Put a region into the view, which is where the room is; and give what cannot be had, which is zeros there."""
+def _fill(room: _RegionRoom, entries: Sequence[Entry], reader: Reader) -> Iterator[tuple[Entry, Missing]]:
+    """Put a region into its room, and give what cannot be had, which is zeros there."""
     for entry in entries:
         if entry.is_hole:
-            view[entry.start * BLOCK : (entry.start + entry.blocks) * BLOCK] = bytes(entry.blocks * BLOCK)
+            room.for_chunk(entry)[:] = bytes(entry.blocks * BLOCK)
     for entry, body in reader.tries((e for e in entries if not e.is_hole), room):
         if isinstance(body, Missing):
             yield entry, body
-            view[entry.start * BLOCK : (entry.start + entry.blocks) * BLOCK] = bytes(entry.blocks * BLOCK)
+            room.for_chunk(entry)[:] = bytes(entry.blocks * BLOCK)
 
 
 def _report(

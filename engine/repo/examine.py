@@ -112,6 +112,7 @@ class _Examiner:
     def __init__(self, repository: Repository, believed: Believed, progress: Progress) -> None:
         self._store, self._keyring, self._progress = repository.store, repository.keyring, progress
         self._believed = believed
+        self._expander = Expander()
         self.found = Examined()
 
     def do(self, task: tuple[PackName, tuple[int, Depth]]) -> None:
@@ -161,7 +162,7 @@ class _Examiner:
             self.found.problems[name.key] = problem
 
     def _bad_records(self, name: PackName, kind: PackKind, records: Iterable[Record], blob: memoryview) -> list[Record]:
-        opener, bad = RecordOpener(self._keyring, name, kind), []
+        opener, bad = RecordOpener(self._keyring, name, kind, self._expander), []
         for record in records:
             try:
                 opener.open(record, blob)
@@ -180,15 +181,34 @@ class Opened:
     blocks: int
 
 
-class RecordOpener:
-    """Opens the records of one pack, whose whole blob is at hand, and compares each with its id. One thread."""
+class Expander:
+    """Expands chunks whose length only their frames tell, one after the other in the same memory. One thread."""
 
-    def __init__(self, keyring: Keyring, name: PackName, kind: PackKind) -> None:
+    def __init__(self) -> None:
+        self._codec = Codec()
+        self._content = memoryview(pages(CHUNK_LIMIT))
+
+    def expand(self, frame: Buffer) -> memoryview:
+        """The content of a frame, until the next. Raises Damaged."""
+        length = stated_length(frame)
+        if length > CHUNK_LIMIT:
+            raise Damaged(f"its zstd frame states {length} bytes, beyond the limit of {CHUNK_LIMIT}")
+        content = self._content[:length]
+        self._codec.expand(frame, content)
+        return content
+
+
+class RecordOpener:
+    """Opens the records of one pack, whose whole blob is at hand, and compares each with its id. One thread.
+
+    `expander` is the thread's, for all of its packs.
+    """
+
+    def __init__(self, keyring: Keyring, name: PackName, kind: PackKind, expander: Expander) -> None:
         self._cipher = keyring.cipher("pack", str(name))
         self._key = keyring.subkey("chunk id" if kind is PackKind.CHUNKS else "map id")
         self._kind = kind
-        self._codec = Codec()
-        self._content = memoryview(pages(CHUNK_LIMIT))
+        self._expander = expander
 
     def open(self, record: Record, blob: memoryview) -> Opened:
         """The record at its place in the blob. Raises Damaged."""
@@ -196,17 +216,8 @@ class RecordOpener:
         if self._kind is PackKind.MAPS:
             identity, blocks = ChunkId(blake3(payload, key=self._key).digest()), 0
         else:
-            content = payload if record.raw else self._expanded(payload)
+            content = payload if record.raw else self._expander.expand(payload)
             identity, blocks = ChunkId(chunk_id(self._key, content)), len(content) // BLOCK
         if identity[: len(record.chunk)] != record.chunk:
             raise Damaged("its content is not what its id says")
         return Opened(identity, payload, record.raw, blocks)
-
-    def _expanded(self, frame: Buffer) -> memoryview:
-        """The content of a frame, until the next."""
-        length = stated_length(frame)
-        if length > CHUNK_LIMIT:
-            raise Damaged(f"its zstd frame states {length} bytes, beyond the limit of {CHUNK_LIMIT}")
-        content = self._content[:length]
-        self._codec.expand(frame, content)
-        return content

@@ -43,7 +43,7 @@ def reflinks(folder: Path, size: int) -> Iterator[Path | None]:
 def change_in_place(head: Path, later: Path) -> None:
     """Write to a volume's file the blocks in which a later image differs, and nothing else."""
     with later.open("rb", buffering=0) as image, head.open("r+b", buffering=0) as volume:
-        starts = {start // STEP * STEP for file in (image, volume) for start in _steps(file.fileno())}
+        starts = {start for file in (image, volume) for start in _steps(file.fileno())}
         for start in sorted(starts):
             wanted, present = os.pread(image.fileno(), STEP, start), os.pread(volume.fileno(), STEP, start)
             if wanted != present:
