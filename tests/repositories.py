@@ -173,9 +173,9 @@ def is_new(store, met):
     return not known
 
 
-def copy_of(store):
+def copy_of(store, clock=CLOCK):
     """Another store that holds the same."""
-    copy = MemoryStore(CLOCK)
+    copy = MemoryStore(clock)
     for blob in list(store.list("")):
         copy.put(blob.key, store.get(blob.key))
     return copy

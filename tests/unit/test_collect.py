@@ -21,6 +21,7 @@ from tests.repositories import (
     OBJECT,
     TickingClock,
     content,
+    copy_of,
     findings,
     is_new,
     new_pool,
@@ -274,13 +275,6 @@ def test_a_collection_may_die_at_any_call_and_the_next_one_finishes(story, store
         assert (last.waiting, last.condemned_packs, last.dead_bytes) == ((), 0, 0)
         assert keys(left, "gc/") == keys(left, "s0/") == []
         assert not findings(reopen(left, clock=clock, seed=10))
-
-
-def copy_of(store, clock):
-    copy = MemoryStore(clock)
-    for key in keys(store, ""):
-        copy.put(key, store.get(key))
-    return copy
 
 
 @pytest.mark.slow
