@@ -5,11 +5,12 @@ a node the double work when a timer fires again while the last run still goes on
 """
 
 import fcntl
-import hashlib
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from blake3 import blake3
 
 from engine.errors import Busy
 
@@ -24,7 +25,7 @@ def exclusive(
     processes hold two files.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    path = directory / hashlib.sha256(name.encode("utf-8", "surrogateescape")).hexdigest()[:32]
+    path = directory / blake3(name.encode("utf-8", "surrogateescape")).hexdigest(length=16)
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         _acquire(descriptor, f"{work} to {name}", wait=wait, talk=talk)

@@ -27,7 +27,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def _each_key_is_derived_once() -> Iterator[None]:
-    """A derivation takes a fifth of a second on purpose, and gives the same each time: nobody waits for one twice."""
+    """A derivation takes a tenth of a second on purpose, and gives the same each time: nobody waits for one twice."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(keyblob, "_derive", functools.cache(keyblob._derive))
         yield

@@ -185,5 +185,5 @@ class Keys:
             return KeyEntry(name, None, "", None, "", KeyState.DAMAGED, in_use)
         except Refused:
             return KeyEntry(name, None, "", None, "", KeyState.NEWER, in_use)
-        state = KeyState.WEAK if key.cost.is_weak else KeyState.GOOD
-        return KeyEntry(name, key.kind, label, key.created, str(key.cost), state, in_use)
+        state = KeyState.WEAK if key.derivation.is_weak else KeyState.GOOD
+        return KeyEntry(name, key.kind, label, key.created, str(key.derivation), state, in_use)

@@ -1,8 +1,7 @@
 """Key blobs: the master key, wrapped for one passphrase or one key file (rok-repository(5), KEYS). No input or output."""
 
-import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime
 from enum import Enum
 from typing import Any, Final
@@ -11,21 +10,20 @@ from blake3 import blake3
 
 from engine.clock import parse_moment
 from engine.errors import Damaged, Refused, WrongKey
+from engine.repo.derivation import DERIVATIONS, TODAY, Derivation
 from engine.repo.document import canonical, parse_object
 from engine.repo.seal import BOX_OVERHEAD, NONCE, TAG, AesGcm, Entropy, Keyring, open_box, seal_box
-from engine.units import GIB, KIB, MIB
+from engine.units import KIB, MIB
 
 KEYS_PREFIX: Final = "keys/"
 KEY_FILE_LIMIT: Final = 8 * MIB
 LABEL_LIMIT: Final = 200  # bytes of UTF-8
 
 _KEY_FILE_CONTEXT: Final = "rokctl repository key file 1"
-_KDF: Final = "scrypt"
 KEY_LIMIT: Final = 64 * KIB
 _SALT: Final = 32
 _SALTS: Final = range(16, 65)
 _MASTER: Final = 32
-_SLACK: Final = MIB  # what OpenSSL may take beyond the memory of the formula
 
 
 class KeyKind(Enum):
@@ -44,46 +42,12 @@ class Secret:
 
 
 @dataclass(frozen=True, slots=True)
-class Cost:
-    """The parameters of scrypt: what one guess at a secret costs whoever guesses."""
-
-    n: int
-    r: int
-    p: int
-
-    @property
-    def memory(self) -> int:
-        """Bytes that one derivation takes."""
-        return 128 * self.n * self.r * self.p
-
-    @property
-    def is_weak(self) -> bool:
-        """Whether a guess costs less memory, or less work, than for a key that is made today."""
-        return self.n * self.r < TODAY.n * TODAY.r or self.n * self.r * self.p < TODAY.n * TODAY.r * TODAY.p
-
-    @property
-    def is_sound(self) -> bool:
-        """Whether scrypt takes it, within the memory that a reader grants to bytes that anyone may have written."""
-        is_power = self.n >= 2 and self.n.bit_count() == 1
-        if not is_power or self.r < 1 or self.p < 1 or self.memory > GIB:
-            return False
-        # RFC 7914, section 6, has N below 2^(16 r); and OpenSSL takes memory for two and p rows more than N.
-        return self.n.bit_length() <= 16 * self.r and 128 * self.r * (self.n + self.p + 2) <= self.memory + _SLACK
-
-    def __str__(self) -> str:
-        return f"{_KDF} n={self.n} r={self.r} p={self.p}"
-
-
-TODAY: Final = Cost(n=65536, r=8, p=1)
-
-
-@dataclass(frozen=True, slots=True)
 class KeyBlob:
     """A blob `keys/<name>`, read and found whole. The label is still sealed."""
 
     name: str
     kind: KeyKind
-    cost: Cost
+    derivation: Derivation
     salt: bytes
     nonce: bytes
     wrapped: bytes
@@ -135,19 +99,17 @@ def wrap_master(
     repository_id: str,
     created: datetime,
     entropy: Entropy,
-    cost: Cost = TODAY,
+    derivation: Derivation = TODAY,
 ) -> bytes:
     """The blob `keys/<name>` that gives the master key to whoever has the secret."""
     salt, nonce = entropy(_SALT), entropy(NONCE)
     wrapped = bytearray(_MASTER + TAG)
-    cipher = AesGcm(_derive(secret, salt, cost))
+    cipher = AesGcm(_derive(secret, salt, derivation))
     cipher.seal_into(nonce, keyring.master, memoryview(wrapped), bytes.fromhex(repository_id))
     sealed_label = seal_box(_label_cipher(keyring, name), label.encode(), entropy) if label else b""
     document: dict[str, Any] = {
-        "kdf": _KDF,
-        "n": cost.n,
-        "r": cost.r,
-        "p": cost.p,
+        "kdf": derivation.name,
+        **asdict(derivation),
         "kind": secret.kind.value,
         "salt": salt.hex(),
         "nonce": nonce.hex(),
@@ -173,17 +135,18 @@ def parse_key(name: str, blob: bytes) -> KeyBlob:
 
 def _parse_fields(name: str, document: Mapping[str, Any], what: str) -> KeyBlob:
     kind = document.get("kind", KeyKind.PASSPHRASE.value)
-    if document["kdf"] != _KDF or kind not in [known.value for known in KeyKind]:
+    if document["kdf"] not in DERIVATIONS or kind not in [known.value for known in KeyKind]:
         raise Refused(f"{what} was written by a newer program", hint="upgrade rokctl on this machine")
-    cost = Cost(*(_whole(document[name]) for name in ("n", "r", "p")))
-    if not cost.is_sound:
+    known = DERIVATIONS[document["kdf"]]
+    derivation = known(**{entry.name: _whole(document[entry.name]) for entry in fields(known)})
+    if not derivation.is_sound:
         raise Damaged(f"{what} asks for a key derivation beyond what this program accepts")
     salt, nonce, wrapped, label = (bytes.fromhex(document[name]) for name in ("salt", "nonce", "wrapped", "label"))
     created = parse_moment(document["created"])
     lengths_fit = len(salt) in _SALTS and len(nonce) == NONCE and len(wrapped) == _MASTER + TAG
     if not lengths_fit or len(label) > BOX_OVERHEAD + LABEL_LIMIT:
         raise Damaged(f"{what} has a field of another form")
-    return KeyBlob(name, KeyKind(kind), cost, salt, nonce, wrapped, created, label)
+    return KeyBlob(name, KeyKind(kind), derivation, salt, nonce, wrapped, created, label)
 
 
 def _whole(value: object) -> int:
@@ -194,17 +157,15 @@ def _whole(value: object) -> int:
 
 def unwrap_master(key: KeyBlob, secret: Secret, repository_id: str) -> bytes:
     """The master key. Raises WrongKey when it was wrapped for another secret."""
-    cipher = AesGcm(_derive(secret, key.salt, key.cost))
+    cipher = AesGcm(_derive(secret, key.salt, key.derivation))
     try:
         return bytes(cipher.open(key.nonce, key.wrapped, bytes.fromhex(repository_id)))
     except Damaged:
         raise WrongKey(f"the {secret.kind.value} does not open key {key.name}") from None
 
 
-def _derive(secret: Secret, salt: bytes, cost: Cost) -> bytes:
-    return hashlib.scrypt(
-        secret.material, salt=salt, n=cost.n, r=cost.r, p=cost.p, maxmem=cost.memory + _SLACK, dklen=32
-    )
+def _derive(secret: Secret, salt: bytes, derivation: Derivation) -> bytes:
+    return derivation.derive(secret.material, salt)
 
 
 def _label_cipher(keyring: Keyring, name: str) -> AesGcm:

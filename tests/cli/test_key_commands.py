@@ -66,7 +66,7 @@ def test_the_story_of_the_keys(rokctl, encrypted, files, world):
 def test_the_list_is_a_table_for_people(rokctl, encrypted):
     heading, row = rokctl("repo", "key", "list").out.splitlines()
     assert heading.split("  ")[0] == "KEY"
-    assert "scrypt n=65536 r=8 p=1" in row
+    assert "argon2id m=65536 t=2 p=1" in row
     assert row.endswith("yes")
 
 

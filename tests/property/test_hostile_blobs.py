@@ -19,10 +19,11 @@ from engine.chunk.codec import Codec
 from engine.errors import Damaged, Refused, WrongKey
 from engine.policy.retention import Candidate, Rules, decide
 from engine.repo.condemnation import open_awaited, open_condemnation, seal_awaited, seal_condemnation
+from engine.repo.derivation import Argon2id, Scrypt
 from engine.repo.descriptor import check_seal, clear_master, make_descriptor, parse_descriptor
 from engine.repo.document import canonical
 from engine.repo.hurt import open_mark, seal_mark
-from engine.repo.keyblob import Cost, parse_key, passphrase_secret, unwrap_master, wrap_master
+from engine.repo.keyblob import parse_key, passphrase_secret, unwrap_master, wrap_master
 from engine.repo.manifest import Manifest, Member, Origin, Totals, open_manifest, seal_manifest, to_document
 from engine.repo.map import BLOCK, CHUNK_LIMIT, RegionBuilder, decode_page, decode_region, decode_top, encode_top
 from engine.repo.marks import Marks
@@ -139,11 +140,11 @@ def test_text_that_is_no_canonical_document_is_damaged(read, text):
 # What lies there in clear
 
 DESCRIPTOR = make_descriptor(VERSION, TIME, KEYRING)
-CHEAP = Cost(n=16, r=1, p=1)
+CHEAP = Argon2id(m=8, t=1, p=1)
 SECRET = passphrase_secret("correct horse")
 
 
-def key_blob():
+def key_blob(derivation=CHEAP):
     return wrap_master(
         KEYRING,
         SECRET,
@@ -152,7 +153,7 @@ def key_blob():
         repository_id=VERSION,
         created=TIME,
         entropy=CountingEntropy(),
-        cost=CHEAP,
+        derivation=derivation,
     )
 
 
@@ -212,19 +213,25 @@ def with_sum(document):
 costs = st.integers(1, 12).map(lambda power: 1 << power) | st.sampled_from([65536, 3, 0, -2, 2**70])
 
 
-@given(twisted(json.loads(key_blob())), st.none() | st.tuples(costs, st.integers(0, 4), st.integers(0, 4)))
+ARGON2ID = json.loads(key_blob())
+SCRYPT = json.loads(key_blob(Scrypt(n=16, r=1, p=1)))
+
+
+@given(twisted(ARGON2ID) | twisted(SCRYPT), st.none() | st.tuples(costs, st.integers(0, 4), st.integers(0, 4)))
 @fuzzed(2)
-@example(json.loads(key_blob()), (65536, 1, 1))  # RFC 7914 wants N below 2^(16 r)
-@example(json.loads(key_blob()), (2, 1 << 20, 1))  # almost all of the memory is for r, not for n times r
-@example(json.loads(key_blob()), (2, 1, 1 << 20))
+@example(SCRYPT, (65536, 1, 1))  # RFC 7914 wants N below 2^(16 r)
+@example(SCRYPT, (2, 1 << 20, 1))  # almost all of the memory is for r, not for n times r
+@example(SCRYPT, (2, 1, 1 << 20))
+@example(ARGON2ID, (8, 1 << 20, 1))  # little memory, gone through for hours
+@example(ARGON2ID, (1 << 16, 1, 1 << 13))
 def test_a_hostile_key_is_refused_or_can_be_tried_and_shown(document, cost):
     if cost is not None:
-        document.update(zip("nrp", cost, strict=True))
+        document.update(zip("nrp" if "n" in document else "mtp", cost, strict=True))
     try:
         key = parse_key(VERSION, with_sum(document))
-        json_line([key.created, str(key.cost), key.cost.is_weak])
+        json_line([key.created, str(key.derivation), key.derivation.is_weak])
         key.label(KEYRING)
-        if key.cost.memory <= 1 << 26:
+        if key.derivation.memory <= 1 << 26:
             unwrap_master(key, SECRET, VERSION)
     except (Damaged, Refused, WrongKey):
         return

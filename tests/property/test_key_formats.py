@@ -4,15 +4,15 @@ from datetime import UTC, datetime
 
 import pytest
 from blake3 import blake3
+from cryptography.exceptions import UnsupportedAlgorithm
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from engine.errors import Damaged, Refused, RokError, WrongKey
+from engine.errors import Damaged, Failed, Refused, RokError, WrongKey
+from engine.repo.derivation import TODAY, Argon2id, Scrypt
 from engine.repo.document import canonical, parse_object
 from engine.repo.keyblob import (
     KEY_FILE_LIMIT,
-    TODAY,
-    Cost,
     KeyKind,
     check_label,
     key_file_secret,
@@ -23,16 +23,17 @@ from engine.repo.keyblob import (
 )
 from engine.repo.paper import PaperKey, paper_lines, paper_text, parse_paper
 from engine.repo.seal import Keyring
-from engine.units import GIB
+from engine.units import GIB, KIB
 from tests.counting_entropy import CountingEntropy
 
 ID, NAME = "ab" * 16, "cd" * 16
 TIME = datetime(2026, 11, 24, 8, 0, tzinfo=UTC)
 KEYRING = Keyring(bytes(range(32)), encrypted=True)
-CHEAP = Cost(n=16, r=1, p=1)
+CHEAP = Argon2id(m=8, t=1, p=1)
+CHEAP_OF_OLD = Scrypt(n=16, r=1, p=1)
 
 
-def wrapped(secret, *, label="", cost=CHEAP, name=NAME):
+def wrapped(secret, *, label="", derivation=CHEAP, name=NAME):
     return wrap_master(
         KEYRING,
         secret,
@@ -41,7 +42,7 @@ def wrapped(secret, *, label="", cost=CHEAP, name=NAME):
         repository_id=ID,
         created=TIME,
         entropy=CountingEntropy(3),
-        cost=cost,
+        derivation=derivation,
     )
 
 
@@ -54,15 +55,19 @@ def with_sum(document):
 labels = st.text(st.characters(categories=("L", "N", "P", "S")), max_size=40)
 
 
-@given(st.text(st.characters(exclude_categories=("Cs",)), min_size=1) | st.binary(min_size=1), labels)
+@given(
+    st.text(st.characters(exclude_categories=("Cs",)), min_size=1) | st.binary(min_size=1),
+    labels,
+    st.sampled_from([CHEAP, CHEAP_OF_OLD]),
+)
 @settings(max_examples=50)
-def test_a_key_opens_for_its_own_secret_alone(given_secret, label):
+def test_a_key_opens_for_its_own_secret_alone(given_secret, label, derivation):
     is_text = isinstance(given_secret, str)
     secret = passphrase_secret(given_secret) if is_text else key_file_secret(given_secret)
 
-    key = parse_key(NAME, wrapped(secret, label=label))
+    key = parse_key(NAME, wrapped(secret, label=label, derivation=derivation))
 
-    assert (key.name, key.created, key.cost, key.label(KEYRING)) == (NAME, TIME, CHEAP, label)
+    assert (key.name, key.created, key.derivation, key.label(KEYRING)) == (NAME, TIME, derivation, label)
     assert key.kind is (KeyKind.PASSPHRASE if is_text else KeyKind.FILE)
     assert unwrap_master(key, secret, ID) == KEYRING.master
     other = passphrase_secret(given_secret + "x") if is_text else key_file_secret(given_secret + b"\n")
@@ -121,21 +126,33 @@ def test_a_label_that_could_drive_a_terminal_or_fill_the_page_is_refused(text):
 
 
 GOOD = parse_object(wrapped(passphrase_secret("p")), "it")
+GOOD_OF_OLD = parse_object(wrapped(passphrase_secret("p"), derivation=CHEAP_OF_OLD), "it")
 
-PARAMETERS = [
-    {"n": 3}, {"n": 1}, {"n": 0}, {"n": -2}, {"n": True}, {"n": "16"}, {"n": 16.0}, {"n": 1 << 22, "r": 8}, {"r": 0}, {"p": 0},
-    {"p": 1 << 40}, {"salt": ""}, {"salt": "zz"}, {"nonce": "00"}, {"wrapped": "00" * 47}, {"created": "yesterday"},
+FIELDS = [
+    {"salt": ""}, {"salt": "zz"}, {"nonce": "00"}, {"wrapped": "00" * 47}, {"created": "yesterday"},
     {"created": "2026-11-24T08:00:00"}, {"label": "00" * 1000}, {"label": None},
+]  # fmt: skip
+PARAMETERS = [
+    {"m": 7}, {"m": 15, "p": 2}, {"m": 0}, {"m": -8}, {"m": True}, {"m": "8"}, {"m": 8.0}, {"m": (1 << 20) + 1}, {"t": 0},
+    {"t": 1 << 40}, {"m": 1 << 20, "t": 9}, {"p": 0}, {"m": 1 << 20, "p": 65},
+]  # fmt: skip
+PARAMETERS_OF_OLD = [
+    {"n": 3}, {"n": 1}, {"n": 0}, {"n": -2}, {"n": True}, {"n": "16"}, {"n": 16.0}, {"n": 1 << 22, "r": 8}, {"r": 0}, {"p": 0},
+    {"p": 1 << 40},
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("change", PARAMETERS, ids=str)
-def test_what_no_program_writes_is_damage_and_takes_no_memory(change):
+@pytest.mark.parametrize(
+    ("good", "change"),
+    [*((GOOD, change) for change in FIELDS + PARAMETERS), *((GOOD_OF_OLD, change) for change in PARAMETERS_OF_OLD)],
+    ids=str,
+)
+def test_what_no_program_writes_is_damage_and_takes_no_memory(good, change):
     with pytest.raises(Damaged):
-        parse_key(NAME, with_sum({**GOOD, **change}))
+        parse_key(NAME, with_sum({**good, **change}))
 
 
-@pytest.mark.parametrize("change", [{"kdf": "argon2id"}, {"kind": "token"}], ids=str)
+@pytest.mark.parametrize("change", [{"kdf": "balloon"}, {"kind": "token"}], ids=str)
 def test_what_a_newer_program_wrote_is_not_called_damage(change):
     with pytest.raises(Refused, match="newer"):
         parse_key(NAME, with_sum({**GOOD, **change}))
@@ -168,11 +185,28 @@ def test_arbitrary_bytes_are_no_key(blob):
 
 def test_a_cost_below_today_s_is_weak_in_memory_or_in_work():
     assert not TODAY.is_weak
-    assert not Cost(n=TODAY.n * 2, r=8, p=1).is_weak
-    assert Cost(n=TODAY.n // 2, r=8, p=1).is_weak
-    assert Cost(n=TODAY.n // 2, r=8, p=2).is_weak, "the same work in half the memory"
+    assert not Argon2id(m=TODAY.m, t=3, p=4).is_weak
+    assert Argon2id(m=TODAY.m, t=1, p=1).is_weak
+    assert Argon2id(m=TODAY.m // 2, t=4, p=1).is_weak, "the same work in half the memory"
     assert TODAY.is_sound
-    assert not Cost(n=GIB // 1024, r=16, p=1).is_sound
+    assert Argon2id(m=GIB // KIB, t=8, p=64).is_sound
+
+
+def test_a_cost_of_scrypt_is_held_against_the_same_memory_and_work():
+    assert not Scrypt(n=65536, r=8, p=1).is_weak
+    assert Scrypt(n=32768, r=8, p=1).is_weak
+    assert Scrypt(n=32768, r=8, p=2).is_weak, "the same work in half the memory"
+    assert not Scrypt(n=GIB // 1024, r=16, p=1).is_sound
+
+
+def test_a_key_that_this_machine_cannot_derive_says_what_to_install(monkeypatch):
+    def lacks(**_):
+        raise UnsupportedAlgorithm("no Argon2 here")
+
+    monkeypatch.setattr("cryptography.hazmat.primitives.kdf.argon2.Argon2id", lacks)
+    with pytest.raises(Failed, match="has no Argon2") as caught:
+        wrapped(passphrase_secret("p"), derivation=Argon2id(m=8, t=1, p=2))
+    assert "install cryptography" in caught.value.hint
 
 
 masters = st.binary(min_size=32, max_size=32)

@@ -1,7 +1,8 @@
 """Key blobs and paper copies of format 1 are read for ever.
 
-`tests/golden/keys-v1.json` holds a key for a passphrase, one for a key file, and a paper copy of the same master key. It was
-written by `make`, which is kept to show how; running it anew where the file exists is refused.
+A file of `tests/golden` holds a key for a passphrase, one for a key file, and a paper copy of the same master key;
+`keys-v1.json` with keys that scrypt derived, as were written first, `keys-v1-argon2id.json` with today's. They were written by
+`make`, which is kept to show how; it writes no file that exists.
 """
 
 import json
@@ -11,14 +12,16 @@ from pathlib import Path
 import pytest
 
 from engine.errors import WrongKey
-from engine.repo.keyblob import Cost, key_file_secret, parse_key, passphrase_secret, unwrap_master, wrap_master
+from engine.repo.derivation import Argon2id, Derivation, Scrypt
+from engine.repo.keyblob import key_file_secret, parse_key, passphrase_secret, unwrap_master, wrap_master
 from engine.repo.paper import PaperKey, paper_lines, paper_text, parse_paper
 from engine.repo.seal import Keyring
 from tests.counting_entropy import CountingEntropy
 
 pytestmark = pytest.mark.slow
 
-GOLDEN = Path(__file__).parent.parent / "golden" / "keys-v1.json"
+GOLDEN = Path(__file__).parent.parent / "golden"
+DERIVATIONS = {"keys-v1": Scrypt(n=65536, r=8, p=1), "keys-v1-argon2id": Argon2id(m=65536, t=2, p=1)}
 ID = "142ec0ee756c1d516251371b7bb56cd7"
 MASTER = bytes(range(100, 132))
 PASSPHRASE = "correct horse 🐴 battery staple"
@@ -29,7 +32,7 @@ NAMES = {"passphrase": "00" * 16, "key file": "ff" * 16}
 SECRETS = {"passphrase": passphrase_secret(PASSPHRASE), "key file": key_file_secret(KEY_FILE)}
 
 
-def blob(kind: str) -> bytes:
+def blob(kind: str, derivation: Derivation) -> bytes:
     return wrap_master(
         Keyring(MASTER, encrypted=True),
         SECRETS[kind],
@@ -38,32 +41,38 @@ def blob(kind: str) -> bytes:
         repository_id=ID,
         created=TIME,
         entropy=CountingEntropy(7),
-        cost=Cost(n=65536, r=8, p=1),
+        derivation=derivation,
     )
 
 
-def make() -> dict[str, object]:
+def make(derivation: Derivation) -> dict[str, object]:
     return {
-        "passphrase": blob("passphrase").decode(),
-        "key file": blob("key file").decode(),
+        "passphrase": blob("passphrase", derivation).decode(),
+        "key file": blob("key file", derivation).decode(),
         "paper": paper_text(PaperKey(ID, MASTER), URL, TIME).splitlines(),
     }
 
 
 if __name__ == "__main__":
-    with GOLDEN.open("x", encoding="ascii") as file:
-        json.dump(make(), file, indent=1)
+    for name, derivation in DERIVATIONS.items():
+        if not (path := GOLDEN / f"{name}.json").exists():
+            path.write_text(json.dumps(make(derivation), indent=1), encoding="ascii")
+
+
+@pytest.fixture(scope="module", params=DERIVATIONS)
+def name(request):
+    return request.param
 
 
 @pytest.fixture(scope="module")
-def golden():
-    return json.loads(GOLDEN.read_text(encoding="ascii"))
+def golden(name):
+    return json.loads((GOLDEN / f"{name}.json").read_text(encoding="ascii"))
 
 
 @pytest.mark.parametrize("kind", SECRETS)
-def test_a_key_of_format_1_opens(golden, kind):
+def test_a_key_of_format_1_opens(name, golden, kind):
     key = parse_key(NAMES[kind], golden[kind].encode())
-    assert (key.kind.value, key.created) == (kind, TIME)
+    assert (key.kind.value, key.created, key.derivation) == (kind, TIME, DERIVATIONS[name])
     assert key.label(Keyring(MASTER, encrypted=True)) == "ключ 🔑"
     assert unwrap_master(key, SECRETS[kind], ID) == MASTER
     with pytest.raises(WrongKey):
@@ -74,9 +83,9 @@ def test_a_paper_copy_of_format_1_is_read(golden):
     assert parse_paper("\n".join(golden["paper"])) == PaperKey(ID, MASTER)
 
 
-def test_today_s_program_writes_what_it_wrote_then(golden):
+def test_today_s_program_writes_what_it_wrote_then(name, golden):
     for kind in SECRETS:
-        assert blob(kind).decode() == golden[kind]
+        assert blob(kind, DERIVATIONS[name]).decode() == golden[kind]
     printed = [line.strip() for line in golden["paper"]]
     assert [line for line in printed if line[:2] in {f"{n}:" for n in range(10)}] == paper_lines(PaperKey(ID, MASTER))
 

@@ -8,7 +8,8 @@ from engine.device.base import Outcome
 from engine.errors import Busy, Damaged, NotFound, Refused, WrongKey
 from engine.ops.keys import Keys, KeyState
 from engine.repo import keyblob
-from engine.repo.keyblob import Cost, KeyKind, key_file_secret, passphrase_secret, wrap_master
+from engine.repo.derivation import TODAY, Scrypt
+from engine.repo.keyblob import KeyKind, key_file_secret, passphrase_secret, wrap_master
 from engine.repo.paper import PaperKey
 from engine.repo.repository import initialise, open_repository
 from engine.store.faulty import CRASH_BEFORE, Crashed, Faulty
@@ -16,7 +17,7 @@ from engine.store.memory import MemoryStore
 from tests.counting_entropy import CountingEntropy
 from tests.repositories import CLOCK, new_repository
 
-pytestmark = pytest.mark.slow  # each key derivation takes a fifth of a second
+pytestmark = pytest.mark.slow  # each key derivation takes a tenth of a second
 
 FIRST, SECOND = passphrase_secret("first"), passphrase_secret("second")
 FILE = key_file_secret(bytes(range(32)))
@@ -48,7 +49,7 @@ def add_cheap_key(store, repository, secret):
         repository_id=repository.id,
         created=CLOCK.now() - timedelta(days=4000),
         entropy=repository.entropy,
-        cost=Cost(n=16, r=1, p=1),
+        derivation=Scrypt(n=16, r=1, p=1),
     )
     store.create(f"keys/{name}", blob)
     return name
@@ -75,14 +76,14 @@ def test_opening_derives_for_no_key_of_another_kind(store, keys, monkeypatch):
     tried = []
     derive = keyblob._derive
 
-    def counting(secret, salt, cost):
-        tried.append(cost)
-        return derive(secret, salt, cost)
+    def counting(secret, salt, derivation):
+        tried.append(derivation)
+        return derive(secret, salt, derivation)
 
     monkeypatch.setattr(keyblob, "_derive", counting)
     with pytest.raises(WrongKey):
         opened(store, SECOND)
-    assert tried == [keyblob.TODAY]
+    assert tried == [TODAY]
 
 
 def test_a_secret_that_opens_already_is_not_added_again(store, keys):
@@ -178,7 +179,7 @@ def test_a_weak_key_is_said_to_be_weak_and_a_change_to_the_same_secret_renews_it
     assert there.key == weak
     new = Keys(there).change(SECOND)
 
-    assert (new.state, new.label, new.derivation) == (KeyState.GOOD, "old", "scrypt n=65536 r=8 p=1")
+    assert (new.state, new.label, new.derivation) == (KeyState.GOOD, "old", "argon2id m=65536 t=2 p=1")
     assert opened(store, SECOND).key == new.id
 
 

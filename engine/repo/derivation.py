@@ -1,0 +1,114 @@
+"""How a key is derived from a secret, so that each guess at the secret costs time and memory (rok-repository(5), KEYS).
+
+Each way is a function with its parameters, all of them whole numbers, which are written under their names. What is written
+today is `TODAY`; what was written before is read for ever.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Final
+
+from engine.errors import Failed
+from engine.units import GIB, KIB, MIB
+
+KEY_LENGTH: Final = 32
+
+# What a reader grants to parameters that anyone may have written: bytes at once, and bytes in all passes.
+_MEMORY_LIMIT: Final = GIB
+_WORK_LIMIT: Final = 8 * GIB
+_LANES_LIMIT: Final = 64
+_SLACK: Final = MIB  # what OpenSSL may take beyond the memory of scrypt's formula
+
+
+@dataclass(frozen=True, slots=True)
+class Argon2id:
+    """Argon2id of RFC 9106, version 0x13, whose letters these are: `t` passes over `m` KiB of memory in `p` lanes."""
+
+    name: ClassVar[str] = "argon2id"
+
+    m: int
+    t: int
+    p: int
+
+    @property
+    def memory(self) -> int:
+        """Bytes that one derivation takes."""
+        return self.m * KIB
+
+    @property
+    def is_weak(self) -> bool:
+        """Whether a guess costs less memory, or less work, than by what is written today."""
+        return self.m < TODAY.m or self.m * self.t < TODAY.m * TODAY.t
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether the function takes these parameters, within the memory and the work that a reader grants."""
+        if self.t < 1 or not 1 <= self.p <= _LANES_LIMIT:
+            return False
+        # RFC 9106, section 3.1, has eight rows of 1 KiB at least for each lane.
+        return 8 * self.p <= self.m and self.memory <= _MEMORY_LIMIT and self.memory * self.t <= _WORK_LIMIT
+
+    def derive(self, secret: bytes, salt: bytes) -> bytes:
+        """The key: 32 bytes. Raises Failed where this machine lacks the function."""
+        from cryptography.exceptions import UnsupportedAlgorithm
+        from cryptography.hazmat.primitives.kdf.argon2 import Argon2id as Function
+
+        try:
+            function = Function(salt=salt, length=KEY_LENGTH, iterations=self.t, lanes=self.p, memory_cost=self.m)
+        except UnsupportedAlgorithm:
+            raise Failed(
+                "the OpenSSL that the Python package cryptography was built with has no Argon2",
+                hint="install cryptography from the package index, whose own has it: `pip install --force-reinstall "
+                "cryptography`; or use the paper copy",
+            ) from None
+        return function.derive(secret)
+
+    def __str__(self) -> str:
+        return f"{self.name} m={self.m} t={self.t} p={self.p}"
+
+
+@dataclass(frozen=True, slots=True)
+class Scrypt:
+    """scrypt of RFC 7914, which was written until Argon2id was."""
+
+    name: ClassVar[str] = "scrypt"
+
+    n: int
+    r: int
+    p: int
+
+    @property
+    def memory(self) -> int:
+        """See `Argon2id`."""
+        return 128 * self.n * self.r * self.p
+
+    @property
+    def is_weak(self) -> bool:
+        """See `Argon2id`. One guess fills 128 n r bytes and goes through them once more, p times."""
+        at_once = 128 * self.n * self.r
+        return at_once < TODAY.memory or 2 * at_once * self.p < TODAY.memory * TODAY.t
+
+    @property
+    def is_sound(self) -> bool:
+        """See `Argon2id`."""
+        is_power = self.n >= 2 and self.n.bit_count() == 1
+        if not is_power or self.r < 1 or self.p < 1 or self.memory > _MEMORY_LIMIT:
+            return False
+        # RFC 7914, section 6, has N below 2^(16 r); and OpenSSL takes memory for two and p rows more than N.
+        return self.n.bit_length() <= 16 * self.r and 128 * self.r * (self.n + self.p + 2) <= self.memory + _SLACK
+
+    def derive(self, secret: bytes, salt: bytes) -> bytes:
+        """See `Argon2id`."""
+        import hashlib
+
+        room = self.memory + _SLACK
+        return hashlib.scrypt(secret, salt=salt, n=self.n, r=self.r, p=self.p, maxmem=room, dklen=KEY_LENGTH)
+
+    def __str__(self) -> str:
+        return f"{self.name} n={self.n} r={self.r} p={self.p}"
+
+
+# As much memory as scrypt with 65536, 8 and 1, gone through as often, which is what a guess costs; in 0.6 of the time.
+TODAY: Final = Argon2id(m=64 * 1024, t=2, p=1)
+Derivation = Argon2id | Scrypt
+DERIVATIONS: Final[Mapping[str, type[Derivation]]] = {kind.name: kind for kind in (Argon2id, Scrypt)}
