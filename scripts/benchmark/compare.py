@@ -49,6 +49,7 @@ from benchmark.verdict import (
     XFS,
     Figures,
     Results,
+    Verdict,
     as_json,
     judge,
     table,
@@ -78,7 +79,7 @@ def main(words: Sequence[str]) -> int:
     print(record if options.json else table(results, targets, options.runs))
     if python is not None:
         draw(python, "comparison", record, options.plot)
-    missed = [target.sentence() for target in targets if not target.is_met()] if options.check else []
+    missed = [target.sentence() for target in targets if target.verdict() is Verdict.MISSED] if options.check else []
     return exit_code(missed) or int(bool(options.plot) and python is None)
 
 
@@ -114,7 +115,9 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--plot", type=Path, metavar="FILE", help="draw the table as a PNG, by matplotlib in .venv-peers"
     )
-    parser.add_argument("--check", action="store_true", help="exit 1 when a target is missed")
+    parser.add_argument(
+        "--check", action="store_true", help="exit 1 when a target is missed that the machine's limits leave in reach"
+    )
     options = parser.parse_args(words)
     if options.runs < 1:
         parser.error("--runs starts at 1")

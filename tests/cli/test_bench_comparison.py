@@ -126,16 +126,16 @@ def results(rokctl, restic):
 
 
 def test_a_target_that_is_missed_is_told_in_a_sentence(benchmark_parts):
-    from benchmark.verdict import Figures, judge
+    from benchmark.verdict import Figures, Verdict, judge
 
     restic = Figures(wall=10, cpu=20, peak=100 * MIB, read=0, stored=1000 * MIB)
 
     met = results(Figures(wall=2.5, cpu=5, peak=200 * MIB, read=0, stored=700 * MIB), restic)
     met["daily push, reflinks", "rokctl"] = Figures(wall=1, cpu=2, peak=200 * MIB, read=0, stored=0)
     good = judge(met)
-    assert [target.sentence() for target in good if not target.is_met()] == []
+    assert [target.sentence() for target in good if target.verdict() is not Verdict.MET] == []
     bad = judge(results(Figures(wall=2.6, cpu=7, peak=300 * MIB, read=0, stored=710 * MIB), restic))
-    assert [target.sentence() for target in bad if not target.is_met()] == [
+    assert [target.sentence() for target in bad if target.verdict() is not Verdict.MET] == [
         "first push: CPU / restic's is 0.350, and must be at most 0.333",
         "what the second volume adds: bytes / restic's is 0.710, and must be at most 0.700",
         "daily push, full scan: wall / restic's is 0.260, and must be at most 0.250",
@@ -145,6 +145,23 @@ def test_a_target_that_is_missed_is_told_in_a_sentence(benchmark_parts):
         "verify: CPU / restic's is 0.350, and must be at most 0.333",
         "peak memory of all phases / 256 MiB is 1.172, and must be at most 1.000",
     ]
+
+
+def test_a_target_beyond_the_machine_s_own_limit_is_out_of_reach_and_no_other_is(benchmark_parts):
+    from benchmark.verdict import FIRST, LIMIT, RESTORE, Figures, Verdict, judge
+
+    restic = Figures(wall=10, cpu=20, peak=100 * MIB, read=0, stored=1000 * MIB)
+    found = results(Figures(wall=4, cpu=5, peak=200 * MIB, read=0, stored=700 * MIB), restic)
+    found[RESTORE, LIMIT] = Figures(wall=3.6, cpu=5, peak=0, read=0, stored=0)
+    found[FIRST, LIMIT] = Figures(wall=2.8, cpu=5, peak=0, read=0, stored=0)
+
+    targets = {target.what: target for target in judge(found)}
+
+    assert targets["restore: wall / restic's"].verdict() is Verdict.OUT_OF_REACH
+    assert targets["restore: wall / restic's"].row().endswith("out of reach (limit 0.360)")
+    assert targets["restore: the machine's limit / wall"].verdict() is Verdict.MET
+    assert targets["first push: wall / restic's"].verdict() is Verdict.MISSED, "0.280 was to be had, and 0.286 is asked"
+    assert targets["daily push, full scan: wall / restic's"].verdict() is Verdict.MISSED
 
 
 def test_the_table_fits_a_page(benchmark_parts):
