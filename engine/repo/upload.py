@@ -23,9 +23,10 @@ class Uploads:
     ) -> None:
         self._send = send
         self._size = size
-        self._free: queue.SimpleQueue[memoryview | None] = queue.SimpleQueue()
+        # Made when first needed; and one that was used before one that is not made yet, for new memory has to be cleared.
+        self._free: queue.LifoQueue[memoryview | None] = queue.LifoQueue()
         for _ in range(buffers):
-            self._free.put(None)  # made when first needed: a small push takes little memory
+            self._free.put(None)
         self._waiting: queue.SimpleQueue[PackBuilder | None] = queue.SimpleQueue()
         self._pending = 0
         self._idle = threading.Condition()
