@@ -1,6 +1,5 @@
 """Where the secret of a repository comes from: files, a program, the environment, or a person at a terminal."""
 
-import getpass
 import shlex
 import subprocess  # noqa: TID251 - the passphrase program is the user's own, and no device is concerned
 import sys
@@ -158,9 +157,11 @@ def _run(command: str, environment: Mapping[str, str]) -> str:
 
 
 def _ask(what: str, hint: str, *, confirm: bool) -> str:
+    from getpass import getpass
+
     try:
-        passphrase = getpass.getpass(f"{what}: ", sys.stderr)
-        if confirm and getpass.getpass("the same again: ", sys.stderr) != passphrase:
+        passphrase = getpass(f"{what}: ", sys.stderr)
+        if confirm and getpass("the same again: ", sys.stderr) != passphrase:
             raise WrongKey("the two passphrases differ", hint="run the command again")
     except EOFError as error:
         raise Refused("no passphrase was given", hint=hint) from error

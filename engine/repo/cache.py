@@ -10,7 +10,6 @@ memory. Any number of processes may use a folder: one of them writes at a time, 
 
 import fcntl
 import os
-import secrets
 import threading
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -254,7 +253,7 @@ class Writer:
         """
         if self._path is None:
             raise FileNotFoundError("there is no folder to write in")
-        token = secrets.token_hex(16)
+        token = os.urandom(16).hex()
         draft, name = self._path / f"{_DRAFT}{token}", f"{kind}-{token}"
         descriptor = os.open(draft, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:

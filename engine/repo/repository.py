@@ -6,7 +6,6 @@
 
 import difflib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -458,6 +457,10 @@ class Repository:
         threads = min(self.connections, len(listed))
         if threads < 2:
             return [call(item) for item in listed]
+        from concurrent.futures import (
+            ThreadPoolExecutor,
+        )  # with logging, which takes longer, and a directory needs neither
+
         with ThreadPoolExecutor(threads) as pool:
             return list(pool.map(call, listed))
 
@@ -465,6 +468,8 @@ class Repository:
         """Two calls at once that do not wait for each other. The first error, in this order, is raised when both have ended."""
         if self.connections < 2:
             return one(), other()
+        from concurrent.futures import ThreadPoolExecutor
+
         with ThreadPoolExecutor(1) as pool:
             beside = pool.submit(one)
             try:

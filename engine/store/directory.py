@@ -12,7 +12,6 @@ import errno
 import fcntl
 import mmap
 import os
-import secrets
 import stat
 import threading
 from collections.abc import Callable, Iterator
@@ -154,7 +153,7 @@ class DirectoryStore:
 
     def _write_temporary(self, body: Buffer) -> tuple[str, os.stat_result]:
         """Write and sync a file that has no other use; its name, and what fstat says of it."""
-        name = f"{_TEMPORARY}/{secrets.token_hex(16)}"  # never reused, even if ours is swept while we are suspended
+        name = f"{_TEMPORARY}/{os.urandom(16).hex()}"  # never reused, even if ours is swept while we are suspended
         try:
             file = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=self._root)
         except FileNotFoundError:
