@@ -24,7 +24,7 @@ key is none; NotFound where the bucket is missing; OutOfSpace; Failed for the re
 
 import re
 import string
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Final, NamedTuple, Protocol
 
@@ -90,6 +90,10 @@ class Store(Protocol):
 
     def list(self, prefix: str) -> Iterator[Blob]:
         """The blobs whose key starts with `prefix` (which ends in `/`, or is empty for all), sorted by key."""
+        ...
+
+    def keys(self, prefix: str) -> Mapping[str, int | None]:
+        """The keys that `list` would give, each with its size; None where that would take a look at each blob: see `stat`."""
         ...
 
     def stat(self, key: str) -> Blob:

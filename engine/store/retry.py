@@ -1,6 +1,6 @@
 """A store that tries again while the one inside is unreachable."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, TypeVar
@@ -106,6 +106,10 @@ class Retrying:
     def list(self, prefix: str) -> Iterator[Blob]:
         """List. A listing that breaks off is begun anew, and goes on after the last key that was given."""
         return self._resumed(check_prefix(prefix))
+
+    def keys(self, prefix: str) -> Mapping[str, int | None]:
+        """List, again if need be."""
+        return self._persist(lambda: self._store.keys(prefix))
 
     def stat(self, key: str) -> Blob:
         """Look, again if need be."""
