@@ -146,15 +146,17 @@ class Retrying:
         last = ""
         pauses = self._pauses()
         while True:
+            before = last
             try:
                 for blob in self._store.list(prefix):
                     if blob.key > last:
                         yield blob
                         last = blob.key
                         self._patience = self._later_patience
-                        pauses = self._pauses()  # it advances: a long listing may break off any number of times
                 return
             except Unreachable:
+                if last > before:
+                    pauses = self._pauses()  # it advances: a long listing may break off any number of times
                 if not next(pauses, False):
                     raise
 
