@@ -221,7 +221,7 @@ class _Shard:
         self.table, self.counts, self.first = table, counts, first
         self._names: dict[int, PackName] = {}
         self._is_whole = is_whole
-        self._whole: dict[int, bool] = {}  # by row, for those that were asked about
+        self._relied_on: dict[int, bool] = {}  # by row, of those that claims came upon
         self._stay = counts
         if condemned:
             names = {str(pack) for pack in condemned}
@@ -246,29 +246,30 @@ class _Shard:
         return self.table.records_in(self.counts)
 
     def stays(self, high: int, low: int) -> bool:
-        at = self._next(self.table.keys.find(high, low), self._stay)
+        at = self.table.keys.find(high, low)
         while at >= 0 and not self._may_be_relied_on(self.table.row(at)):
-            at = self._next(self.table.keys.next(at), self._stay)
+            at = self.table.keys.next(at)
         return at >= 0
 
     def _may_be_relied_on(self, row: int) -> bool:
-        known = self._whole.get(row)
+        known = self._relied_on.get(row)
         if known is None:
-            known = self._whole[row] = self._is_whole(self.pack(row), int(self.table.sizes[row]))
+            known = bool(self._stay[row]) and self._is_whole(self.pack(row), int(self.table.sizes[row]))
+            self._relied_on[row] = known
         return known
 
     def find_all(self, high: int, low: int) -> Iterator[Location]:
         at = self.find(high, low)
         while at >= 0:
             yield self.location(at)
-            at = self._next(self.table.keys.next(at), self.counts)
+            at = self._next(self.table.keys.next(at))
 
     def find(self, high: int, low: int) -> int:
-        return self._next(self.table.keys.find(high, low), self.counts)
+        return self._next(self.table.keys.find(high, low))
 
-    def _next(self, at: int, chosen: Mask) -> int:
-        """From a position on, the first that is of a chosen pack; -1 when there is none."""
-        while at >= 0 and not chosen[self.table.row(at)]:
+    def _next(self, at: int) -> int:
+        """From a position on, the first that is of a pack that counts; -1 when there is none."""
+        while at >= 0 and not self.counts[self.table.row(at)]:
             at = self.table.keys.next(at)
         return at
 
