@@ -7,11 +7,12 @@ which of these steps are safety and which economy: any choice of packs is safe. 
 on any node, goes on from the records.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
+from itertools import chain
 from typing import Final
 
 from engine.errors import Busy, Damaged, RokError
@@ -26,19 +27,26 @@ from engine.repo.condemnation import (
     seal_condemnation,
 )
 from engine.repo.consolidate import Consolidation, consolidate
+from engine.repo.index import Location
 from engine.repo.look import Look, Postponed, Roots, list_versions, look_into, settled_versions
 from engine.repo.map import REFERENCE
 from engine.repo.marks import Marks, Stale
 from engine.repo.pack import PackName
-from engine.repo.reader import Missing, Reader
+from engine.repo.reader import AHEAD, Missing, Reader
 from engine.repo.repository import Repository
 from engine.repo.rescue import Rescue
 from engine.repo.session import PACK_TARGET, session_of
 from engine.repo.standing import PackSurvey, Standing, survey_packs
 from engine.repo.sweep import break_dead_sessions, plan_sweep
 from engine.store.base import BlobExists, NoSuchBlob, Store
+from engine.units import MIB
 
 _ROUNDS: Final = 3  # of looking at what others change meanwhile
+_BATCH: Final = 256  # maps that are looked up, and read, at a time
+_MAP_CACHE: Final = 8 * MIB  # between reading neighbours together and taking them one by one
+
+Placed = tuple[bytes, Location | None]  # a map, and where it is
+_NOWHERE: Final = (PackName("", 0), 0)
 COUNT_AGAIN: Final = 32  # updates after which the marks are made anew, whatever they say
 
 
@@ -312,8 +320,14 @@ class _Collection:
             self._marks = Marks()
             self._marks.update(versions, self._read_maps)
 
-    def _read_maps(self, maps: Sequence[bytes]) -> list[bytes]:
+    def _read_maps(self, maps: Sequence[bytes]) -> Iterator[bytes]:
         self._report.maps_read += len(maps)
+        self._maps = self._maps or _Maps(self._repository)
+        placed = self._maps.placed(maps)
+        for start in range(0, len(placed), _BATCH):
+            yield from self._read_batch(placed[start : start + _BATCH])
+
+    def _read_batch(self, maps: Sequence[Placed]) -> list[bytes]:
         for _ in range(_ROUNDS):
             self._maps = self._maps or _Maps(self._repository)
             try:
@@ -344,18 +358,32 @@ class _Collection:
 
 
 class _Maps:
-    """Reads maps in whatever pack: what is condemned may be read as long as it is there. Each once, so none is kept."""
+    """Reads maps in whatever pack: what is condemned may be read as long as it is there. Each once, so few are kept."""
 
     def __init__(self, repository: Repository) -> None:
         self._concurrently, self._index = repository.concurrently, repository.index_without(())
-        self._reader = Reader(repository.store, repository.keyring, self._index, map_cache=0)
+        self._reader = Reader(repository.store, repository.keyring, self._index, map_cache=_MAP_CACHE)
 
-    def read(self, maps: Sequence[bytes]) -> list[bytes]:
-        """The maps of these references. Raises Missing."""
-        try:
-            return self._concurrently(self._reader.encoded_map, maps)
-        finally:
+    def placed(self, maps: Sequence[bytes]) -> list[Placed]:
+        """The same references as their maps lie in the packs."""
+        found = list[Placed]()
+        for start in range(0, len(maps), _BATCH):
+            batch = maps[start : start + _BATCH]
+            found += zip(batch, self._index.locations(batch), strict=True)
             self._index.release()  # or the whole of it would soon be in memory, beside the marks
+        return sorted(found, key=lambda one: (one[1].pack, one[1].offset) if one[1] else _NOWHERE)
+
+    def read(self, maps: Sequence[Placed]) -> list[bytes]:
+        """These maps, neighbours at once. Raises Missing."""
+        runs = [maps[start : start + AHEAD] for start in range(0, len(maps), AHEAD)]
+        try:
+            return list(chain.from_iterable(self._concurrently(self._read_run, runs)))
+        finally:
+            self._index.release()
+
+    def _read_run(self, maps: Sequence[Placed]) -> list[bytes]:
+        self._reader.recall((place.pack, place.offset, place.length, one) for one, place in maps if place)
+        return [self._reader.encoded_map(one) for one, _ in maps]
 
 
 @dataclass(frozen=True, slots=True)

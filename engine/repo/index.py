@@ -5,7 +5,7 @@ threads.
 """
 
 import threading
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Final
@@ -29,6 +29,13 @@ from engine.repo.segment import PackFacts
 from engine.repo.table import Table, table_in_memory
 
 _RECENT_LIMIT: Final = 1 << 16
+
+IsWhole = Callable[[PackName, int], bool]
+
+
+def trust(pack: PackName, size: int) -> bool:
+    """For packs whose size is known."""
+    return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,14 +64,21 @@ class Places:
 class Index:
     """The facts of the given packs, which must all exist; of each only one statement counts.
 
-    What is in a pack of `condemned` may be read as long as it is there, but is no reason not to store it again.
+    What is in a pack of `condemned` may be read as long as it is there, but is no reason not to store it again. Nor is what is
+    in a pack that is not the size that is stated: `is_whole` is asked about each pack when a claim first comes upon it.
     """
 
-    def __init__(self, facts: Iterable[PackFacts] = (), condemned: Collection[PackName] = frozenset()) -> None:
+    def __init__(
+        self,
+        facts: Iterable[PackFacts] = (),
+        condemned: Collection[PackName] = frozenset(),
+        is_whole: IsWhole = trust,
+    ) -> None:
         self._shards: list[_Shard] = []
         self._claims = _Claims()
         self._rows = 0  # of all shards, those that do not count included
         self._condemned = condemned
+        self._is_whole = is_whole
         self._add_facts(list({pack.name: pack for pack in facts}.values()))
 
     @classmethod
@@ -73,9 +87,10 @@ class Index:
         stated: Iterable[tuple[Table, Mask]],
         facts: Sequence[PackFacts],
         condemned: Collection[PackName] = frozenset(),
+        is_whole: IsWhole = trust,
     ) -> "Index":
         """The index of those packs of tables that count, and of more facts, about packs that do not."""
-        index = cls((), condemned)
+        index = cls((), condemned, is_whole)
         for table, counts in stated:
             index._add(table, counts)
         index._add_facts(facts)
@@ -83,11 +98,11 @@ class Index:
 
     def without(self, condemned: Iterable[PackName]) -> "Index":
         """The same, but that what is in these packs, too, is no reason not to store it again. Nothing is claimed of it yet."""
-        return Index.over(self._tables(), (), {*self._condemned, *condemned})
+        return Index.over(self._tables(), (), {*self._condemned, *condemned}, self._is_whole)
 
     def extended(self, facts: Sequence[PackFacts]) -> "Index":
         """The same, with more facts, about packs that it is not of. Nothing is claimed of it yet."""
-        return Index.over(self._tables(), facts, self._condemned)
+        return Index.over(self._tables(), facts, self._condemned, self._is_whole)
 
     def _tables(self) -> list[tuple[Table, Mask]]:
         return [(shard.table, shard.counts) for shard in self._shards]
@@ -97,7 +112,7 @@ class Index:
             self._add(table_in_memory([("", facts)]), np.ones(len(facts), np.bool_))
 
     def _add(self, table: Table, counts: Mask) -> None:
-        self._shards.append(_Shard(table, counts, self._rows, self._condemned))
+        self._shards.append(_Shard(table, counts, self._rows, self._condemned, self._is_whole))
         self._rows += len(counts)
 
     @property
@@ -182,7 +197,10 @@ class Index:
             shard.table.release()
 
     def claim(self, prefix: bytes) -> bool:
-        """True for the one caller who must store this chunk; False when it is stored to stay, or someone else has claimed it."""
+        """True for the one caller who must store this chunk; False when it is stored to stay, or someone else has claimed it.
+
+        Raises what `is_whole` does.
+        """
         high, low = halves(prefix)
         for shard in self._shards:
             if shard.stays(high, low):
@@ -197,9 +215,13 @@ class Index:
 class _Shard:
     """A table, and which of its packs count, and of those which stay; the index numbers them from `first`."""
 
-    def __init__(self, table: Table, counts: Mask, first: int, condemned: Collection[PackName]) -> None:
+    def __init__(
+        self, table: Table, counts: Mask, first: int, condemned: Collection[PackName], is_whole: IsWhole
+    ) -> None:
         self.table, self.counts, self.first = table, counts, first
         self._names: dict[int, PackName] = {}
+        self._is_whole = is_whole
+        self._relied_on: dict[int, bool] = {}  # by row, of those that claims came upon
         self._stay = counts
         if condemned:
             names = {str(pack) for pack in condemned}
@@ -224,20 +246,30 @@ class _Shard:
         return self.table.records_in(self.counts)
 
     def stays(self, high: int, low: int) -> bool:
-        return self._next(self.table.keys.find(high, low), self._stay) >= 0
+        at = self.table.keys.find(high, low)
+        while at >= 0 and not self._may_be_relied_on(self.table.row(at)):
+            at = self.table.keys.next(at)
+        return at >= 0
+
+    def _may_be_relied_on(self, row: int) -> bool:
+        known = self._relied_on.get(row)
+        if known is None:
+            known = bool(self._stay[row]) and self._is_whole(self.pack(row), int(self.table.sizes[row]))
+            self._relied_on[row] = known
+        return known
 
     def find_all(self, high: int, low: int) -> Iterator[Location]:
         at = self.find(high, low)
         while at >= 0:
             yield self.location(at)
-            at = self._next(self.table.keys.next(at), self.counts)
+            at = self._next(self.table.keys.next(at))
 
     def find(self, high: int, low: int) -> int:
-        return self._next(self.table.keys.find(high, low), self.counts)
+        return self._next(self.table.keys.find(high, low))
 
-    def _next(self, at: int, chosen: Mask) -> int:
-        """From a position on, the first that is of a chosen pack; -1 when there is none."""
-        while at >= 0 and not chosen[self.table.row(at)]:
+    def _next(self, at: int) -> int:
+        """From a position on, the first that is of a pack that counts; -1 when there is none."""
+        while at >= 0 and not self.counts[self.table.row(at)]:
             at = self.table.keys.next(at)
         return at
 

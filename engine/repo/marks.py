@@ -30,13 +30,12 @@ Sums = npt.NDArray[np.int64]
 Places = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
 Column = TypeVar("Column", Words, Counts)
-ReadMaps = Callable[[Sequence[bytes]], Iterable[bytes]]  # the encoded maps of these references, in order
+ReadMaps = Callable[[Sequence[bytes]], Iterable[bytes]]  # the encoded maps of these references, in any order
 
 _FOLDER: Final = "marks"
 _DIGEST: Final = 32
 _MAP_LEVELS: Final = 3  # tops, pages, regions; below them are chunks
 _RUN: Final = 1 << 18
-_BATCH: Final = 256
 _PIECE: Final = 1 << 16  # marks that are moved at once
 _READ: Final = 4 * MIB
 
@@ -274,15 +273,17 @@ class _Changes:
 
 
 def _children(parents: Keys, read_maps: ReadMaps, *, dying: bool) -> Iterator[bytes]:
-    """What each of these maps names, joined."""
-    for start in range(0, len(parents), _BATCH):
+    """What each of these maps names, joined, in any order."""
+
+    def encoded() -> Iterator[bytes]:
         try:
-            encoded = list(read_maps(parents[start : start + _BATCH].references()))
+            yield from read_maps(parents.references())
         except Damaged as error:
             if not dying:
                 raise
             raise Stale(f"a map that no version needs any more is gone: {error.message}") from error
-        yield from map(references, encoded)
+
+    return map(references, encoded())
 
 
 def _without_zeros(roots: Iterable[bytes]) -> bytes:

@@ -157,7 +157,10 @@ class Reader:
     def _recall(self, references: Collection[bytes]) -> None:
         missing = [reference for reference in references if reference not in self._maps]
         found = zip(missing, self._index.locations(missing), strict=True)
-        places = sorted((place.pack, place.offset, place.length, reference) for reference, place in found if place)
+        self.recall(sorted((place.pack, place.offset, place.length, reference) for reference, place in found if place))
+
+    def recall(self, places: Iterable[tuple[PackName, int, int, bytes]]) -> None:
+        """Read maps whose places are known and in order: packs, offsets, lengths, references. As `ahead` does, for one batch."""
         for span in spans(places, lambda place: place[:3]):
             (pack, start, _, _), (_, last, last_length, _) = span[0], span[-1]
             try:

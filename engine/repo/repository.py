@@ -25,7 +25,7 @@ from engine.repo.descriptor import (
 )
 from engine.repo.document import DOCUMENT_LIMIT
 from engine.repo.factcache import FactCache, Read
-from engine.repo.index import Index
+from engine.repo.index import Index, trust
 from engine.repo.keyblob import KEYS_PREFIX, Secret, wrap_master
 from engine.repo.manifest import BROKEN, FORGOTTEN, TOMBSTONE_LIMIT, Manifest, open_manifest
 from engine.repo.manifestcache import ManifestCache
@@ -36,7 +36,7 @@ from engine.repo.reader import Reader
 from engine.repo.seal import Entropy, Keyring
 from engine.repo.segment import SEGMENT_LIMIT, PackFacts, decode_segment, facts_of
 from engine.repo.session import PACK_TARGET, Purpose, Session, open_session, session_of
-from engine.repo.stated import Stated
+from engine.repo.stated import UNTOLD, Stated
 from engine.repo.table import Table
 from engine.repo.unlock import Unlocked, unlock
 from engine.store.base import Blob, BlobExists, NoSuchBlob, Store
@@ -308,26 +308,47 @@ class Repository:
         """The index over all packs, and the facts that packs state but no segment does.
 
         In the order of rule I4: condemnations, then segments, then the packs. A writer relies on no pack but those that were
-        listed last of all and that no record condemns.
+        listed last of all and that no record condemns; nor on one that was cut short: where the listing tells no sizes, the
+        index asks for those of the packs that claims come upon.
         """
         records = read_condemnations(self)
-        stated, unstated = self._contents_without(given_up(records))
+        stated = self.stated()
+        listed = self.store.keys("pack/").items()
+        sizes = {key[_PACK_PREFIX:]: UNTOLD if size is None else size for key, size in listed}
+        is_whole = self._is_of_size if UNTOLD in sizes.values() else trust
+        tables, unstated = self._contents(stated, sizes, given_up(records))
         condemned = {pack for record in records for pack in record.packs}
-        return Index.over(stated, unstated, condemned), [facts for facts in unstated if facts.name not in condemned]
+        index = Index.over(tables, unstated, condemned, is_whole)
+        return index, [facts for facts in unstated if facts.name not in condemned]
+
+    def _is_of_size(self, pack: PackName, size: int) -> bool:
+        return self._size(pack) == size
+
+    def _size(self, pack: PackName) -> int | None:
+        """As it is now, in bytes; None for a pack that is gone."""
+        try:
+            return self.store.stat(pack.key).size
+        except NoSuchBlob:
+            return None
 
     def reading_index(self) -> Index:
         """The index over all packs that can be read: what a collector has condemned, too, while it stands."""
         return self.index_without(given_up(survey_condemnations(self)[0]))
 
     def index_without(self, packs: Collection[PackName]) -> Index:
-        """The index over all other packs, listed after the segments."""
-        return Index.over(*self._contents_without(packs))
-
-    def _contents_without(self, left_out: Collection[PackName]) -> tuple[Sequence[tuple[Table, Mask]], list[PackFacts]]:
-        """What is in all other packs that are listed: what segments say of it that can be believed, and the rest."""
+        """The index over all other packs, listed after the segments, with their sizes: what was cut short is not in it."""
         stated = self.stated()
-        # By name and not by PackName, which takes ten times as long to make: there may be many thousands.
         sizes = {key[_PACK_PREFIX:]: size for key, size, _ in self.store.list("pack/")}
+        return Index.over(*self._contents(stated, sizes, packs))
+
+    def _contents(
+        self, stated: Stated, sizes: dict[str, int], left_out: Collection[PackName]
+    ) -> tuple[Sequence[tuple[Table, Mask]], list[PackFacts]]:
+        """What is in all other packs: what segments say of it that can be believed, and the rest.
+
+        The packs that are listed come by name and not by PackName, which takes ten times as long to make: there may be many
+        thousands.
+        """
         for name in {str(pack) for pack in left_out} & sizes.keys():
             del sizes[name]
         believed = stated.believed(sizes)
@@ -336,7 +357,13 @@ class Repository:
             for name in sorted(sizes.keys() - believed.packs)
             if (pack := parse_pack_key(f"pack/{name}")) is not None
         ]
-        return believed.tables, [facts for facts in self.concurrently(self.read_facts, others) if facts is not None]
+        unstated = [facts for facts in self.concurrently(self._read_untold, others) if facts is not None]
+        return believed.tables, unstated
+
+    def _read_untold(self, pack: tuple[PackName, int]) -> PackFacts | None:
+        name, listed = pack
+        size = self._size(name) if listed == UNTOLD else listed
+        return None if size is None else self.read_facts((name, size))
 
     def stated(self) -> Stated:
         """What the segments state that are listed now. Those that this node has read before are not read again."""

@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import compress, repeat
+from typing import Final
 
 import numpy as np
 
@@ -14,6 +15,9 @@ from engine.repo.cache import Mask, Part
 from engine.repo.pack import PackName
 from engine.repo.segment import PackFacts
 from engine.repo.table import Table, said_of
+
+UNTOLD: Final = -1  # the size of a pack that is there, where a listing does not tell it
+_ABSENT: Final = -2
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +70,8 @@ class Stated:
     def believed(self, sizes: Mapping[str, int]) -> "Believed":
         """Those about packs that are there, by name and size, as far as they agree with every other statement.
 
-        Of the other packs their own directories tell: a false or rotten statement hides nothing.
+        Of the other packs their own directories tell: a false or rotten statement hides nothing. A size may be UNTOLD: then any
+        is believed that all statements agree in, and who relies on the pack has to ask for it.
         """
         tables = [_standing(part, sizes) for part in self._parts]
         names = [list(compress(table.packs, rows.tolist())) for table, rows in tables]
@@ -118,16 +123,17 @@ def _about(table: Table, packs: Collection[str]) -> Mask:
 
 def _standing(part: Part[Table], sizes: Mapping[str, int]) -> tuple[Table, Mask]:
     """The packs that are there, in the size that is stated."""
-    listed = np.fromiter(map(sizes.get, part.layer.packs, repeat(-1)), np.int64, len(part.layer.packs))
-    return part.layer, part.layer.rows_by(part.chosen) & (listed == part.layer.sizes)
+    listed = np.fromiter(map(sizes.get, part.layer.packs, repeat(_ABSENT)), np.int64, len(part.layer.packs))
+    fits = (listed == part.layer.sizes) | (listed == UNTOLD)
+    return part.layer, part.layer.rows_by(part.chosen) & fits
 
 
 def _settle(tables: Iterable[tuple[Table, Mask]]) -> set[str]:
     """Let one statement about a pack count where several do, and none where they differ; the packs in dispute."""
-    believed: dict[str, bytes] = {}
+    believed: dict[str, tuple[bytes, int]] = {}
     disputed: set[str] = set()
     for table, rows in tables:
-        names, said = table.packs, table.said
+        names, said = table.packs, list(zip(table.said, table.sizes.tolist(), strict=True))
         for row in np.flatnonzero(rows).tolist():
             name = names[row]
             if name in believed:

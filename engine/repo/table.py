@@ -24,6 +24,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
+from sys import intern
 from typing import Any, Final
 
 import numpy as np
@@ -179,7 +180,7 @@ class Table:
     def pack(self, row: int) -> PackName:
         """The name of one pack."""
         owner, _, number = self._rows["name"][row].decode().partition("-")
-        return PackName(owner, int(number, 16))
+        return PackName(intern(owner), int(number, 16))  # one string for all packs of a session
 
     def facts(self, row: int) -> PackFacts:
         """All that is stated of one pack. It takes a look at every entry."""

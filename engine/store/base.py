@@ -8,7 +8,7 @@ be the folder of another: where `a` is a blob, `a/b` is not.
 Promises, which the contract suite `tests/contract/test_store.py` holds every implementation to:
 
 - *Atomic*: a reader finds all of one body under a key or nothing, while it is written and after any crash.
-- *Durable*: what `put`, `create` or `delete` acknowledged, and what `list` showed, survives a power cut.
+- *Durable*: what `put`, `create` or `delete` acknowledged, and what `list` or `keys` showed, survives a power cut.
 - *Read after write, and strong listing*: what was acknowledged before a call began is seen by that call.
 - *Create if absent*: of any number of concurrent `create` calls on one key exactly one succeeds.
 - *Times*: `Blob.modified` and `now()` come from one clock, the store's own. It may be wrong; it is the same for all nodes.
@@ -24,7 +24,7 @@ key is none; NotFound where the bucket is missing; OutOfSpace; Failed for the re
 
 import re
 import string
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Final, NamedTuple, Protocol
 
@@ -90,6 +90,10 @@ class Store(Protocol):
 
     def list(self, prefix: str) -> Iterator[Blob]:
         """The blobs whose key starts with `prefix` (which ends in `/`, or is empty for all), sorted by key."""
+        ...
+
+    def keys(self, prefix: str) -> Mapping[str, int | None]:
+        """The keys that `list` would give, each with its size; None where that would take a look at each blob: see `stat`."""
         ...
 
     def stat(self, key: str) -> Blob:

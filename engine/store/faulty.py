@@ -5,7 +5,7 @@ A test runs the same work once for every call `n` of an undisturbed run, with `F
 """
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -48,7 +48,7 @@ CRASH_AFTER: Final = Fault(Moment.AFTER)
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A call that a store has had: the first has number 1. The key of `list` is its prefix, of `now` it is empty."""
+    """A call that a store has had: the first has number 1. The key of `list` and `keys` is their prefix, of `now` it is empty."""
 
     number: int
     operation: str
@@ -125,6 +125,11 @@ class Faulty:
             return self._while_alive(listing)
         blobs = [*listing]
         return self._broken_off(iter(blobs[: len(blobs) // 2]), fault)
+
+    def keys(self, prefix: str) -> Mapping[str, int | None]:
+        """List, or fail."""
+        with self._call("keys", prefix):
+            return self._store.keys(prefix)
 
     def stat(self, key: str) -> Blob:
         """Look, or fail."""

@@ -1,7 +1,7 @@
 """A store in memory, for tests and simulations."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 
 from engine.clock import Clock
@@ -51,6 +51,10 @@ class MemoryStore:
         with self._lock:
             found = [(key, *blob) for key, blob in self._blobs.items() if key.startswith(prefix)]
         return (Blob(key, len(body), modified.timestamp()) for key, body, modified in sorted(found))
+
+    def keys(self, prefix: str) -> Mapping[str, int | None]:
+        """The same, with all sizes."""
+        return {blob.key: blob.size for blob in self.list(prefix)}
 
     def stat(self, key: str) -> Blob:
         """Size and time of one blob."""

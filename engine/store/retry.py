@@ -1,6 +1,6 @@
 """A store that tries again while the one inside is unreachable."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, TypeVar
@@ -107,6 +107,10 @@ class Retrying:
         """List. A listing that breaks off is begun anew, and goes on after the last key that was given."""
         return self._resumed(check_prefix(prefix))
 
+    def keys(self, prefix: str) -> Mapping[str, int | None]:
+        """List, again if need be."""
+        return self._persist(lambda: self._store.keys(prefix))
+
     def stat(self, key: str) -> Blob:
         """Look, again if need be."""
         return self._persist(lambda: self._store.stat(key))
@@ -142,15 +146,17 @@ class Retrying:
         last = ""
         pauses = self._pauses()
         while True:
+            before = last
             try:
                 for blob in self._store.list(prefix):
                     if blob.key > last:
                         yield blob
                         last = blob.key
                         self._patience = self._later_patience
-                        pauses = self._pauses()  # it advances: a long listing may break off any number of times
                 return
             except Unreachable:
+                if last > before:
+                    pauses = self._pauses()  # it advances: a long listing may break off any number of times
                 if not next(pauses, False):
                     raise
 

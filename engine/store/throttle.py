@@ -1,6 +1,6 @@
 """A store that keeps to rates."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 
 from engine.rate import RateLimit
@@ -44,6 +44,10 @@ class Throttled:
     def list(self, prefix: str) -> Iterator[Blob]:
         """Unlimited: listings are small."""
         return self._store.list(prefix)
+
+    def keys(self, prefix: str) -> Mapping[str, int | None]:
+        """Unlimited."""
+        return self._store.keys(prefix)
 
     def stat(self, key: str) -> Blob:
         """Unlimited."""

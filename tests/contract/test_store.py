@@ -172,6 +172,7 @@ def test_a_long_listing_is_whole(store):
     with ThreadPoolExecutor(8) as threads:
         list(threads.map(lambda key: store.put(key, b"x"), written))
     assert keys(store, "pack/") == sorted(written)
+    assert store.keys("pack/").keys() == {*written}
 
 
 def test_a_listing_says_what_stat_says(store):
@@ -182,12 +183,21 @@ def test_a_listing_says_what_stat_says(store):
     assert [blob.size for blob in listed] == [5, 0]
 
 
+def test_keys_are_those_that_are_listed_and_come_with_their_sizes_or_without(store):
+    for key in ["a-b/1", "a.b", "a/b-c", "a/b.c/x", "a/b.c/y/z", "b"]:
+        store.put(key, key.encode())
+    for prefix in ("", "a/", "a/b.c/", "none/", "b/"):
+        sizes = {blob.key: blob.size for blob in store.list(prefix)}
+        assert store.keys(prefix) in (sizes, dict.fromkeys(sizes))
+
+
 def test_a_write_is_seen_by_the_next_call_of_another_node(store, other):
     for number in range(10):
         key = f"versions/{number}"
         assert key not in keys(other, "versions/")
         store.create(key, b"1")
         assert key in keys(other, "versions/")
+        assert key in other.keys("versions/")
         assert other.get(key) == b"1"
         store.delete(key)
         assert key not in keys(other, "versions/")
@@ -270,8 +280,9 @@ def test_what_cannot_be_a_key_is_refused_by_every_call(store):
 
 def test_what_cannot_be_a_prefix_is_refused_at_the_call(store):
     for prefix in ["a", "/", "../", "a//", ".tmp/", "ä/"]:
-        with pytest.raises(Refused):
-            store.list(prefix)
+        for listing in (store.list, store.keys):
+            with pytest.raises(Refused):
+                listing(prefix)
 
 
 def test_the_longest_key_is_kept(store):

@@ -145,7 +145,7 @@ def found(marks, references):
 @contextmanager
 def small_pieces(piece, run):
     """Few marks are as many pieces and runs as many are."""
-    names = {"_PIECE": piece, "_RUN": run, "_READ": 8 * piece, "_BATCH": 16}
+    names = {"_PIECE": piece, "_RUN": run, "_READ": 8 * piece}
     before = {name: getattr(marks_module, name) for name in names}
     for name, value in names.items():
         setattr(marks_module, name, value)

@@ -41,6 +41,9 @@ class Blind:
     def list(self, prefix):
         return iter(()) if prefix == "pack/" else self._store.list(prefix)
 
+    def keys(self, prefix):
+        return {} if prefix == "pack/" else self._store.keys(prefix)
+
 
 def happen(store, history):
     pool = new_pool()

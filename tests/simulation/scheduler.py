@@ -47,6 +47,7 @@ class Weather:
     jump_limit: int = 0
     late_packs: bool = False
     paged: bool = False  # a listing may be read in two requests, with whatever others do in between
+    sized: bool = True  # the keys come with sizes; otherwise a push asks for those of the packs that it relies on
     stale: bool = False  # who reads or pushes may be shown the index as it was one change before
 
 
@@ -317,6 +318,9 @@ class Gate:
         if weather.paged and len(blobs) > 1 and dice.choose("page", [False, True]):
             return self._in_pages(prefix, blobs[: len(blobs) // 2])
         return iter(blobs)
+
+    def keys(self, prefix):
+        return {blob.key: blob.size if self._run.weather.sized else None for blob in self.list(prefix)}
 
     def _listing(self, prefix):
         may_be_stale = prefix == "index/" and self._run.weather.stale and self._actor.may_be_stale

@@ -108,4 +108,5 @@ def _weather(rnd, grace):
         late_packs=grace > timedelta(),
         paged=rnd.random() < 0.5,
         stale=rnd.random() < 0.5,
+        sized=rnd.random() < 0.5,
     )

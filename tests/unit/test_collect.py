@@ -11,6 +11,7 @@ from engine.repo.collect import CollectOptions, Reason, collect
 from engine.repo.condemnation import seal_condemnation
 from engine.repo.look import look_into
 from engine.repo.manifest import BROKEN
+from engine.repo.map import REGION
 from engine.repo.marks import Marks
 from engine.repo.pack import parse_pack_key
 from engine.repo.session import LEASE_SECONDS, Purpose
@@ -331,6 +332,19 @@ def test_a_cache_that_is_full_costs_a_collection_none_of_its_work(story, store, 
 
     assert keys(store, "") == keys(twin, "")
     story.check()
+
+
+def test_maps_that_lie_side_by_side_are_read_with_one_request(repository, store, clock, rnd):
+    pool, regions = new_pool(), 40
+    pool.create_volume("v", regions * REGION)
+    write(pool, "v", *((number * REGION, rnd.randbytes(4096)) for number in range(regions)))
+    push_snapshots(repository, snapshot(pool, "s", "v"), workers=1)
+    faulty = Faulty(store)
+
+    report = run(reopen(faulty, seed=5, clock=clock))
+
+    assert report.maps_read == regions + 2
+    assert [call.operation for call in faulty.calls].count("get_range") < 10
 
 
 def test_marks_that_are_damaged_or_of_another_repository_are_made_anew(story, store, clock):

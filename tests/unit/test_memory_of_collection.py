@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from engine.progress import Silent
+from engine.repo import collect as collect_module
 from engine.repo import keys as keys_module
-from engine.repo import marks as marks_module
 from engine.repo.collect import CollectOptions, collect
 from engine.repo.marks import Marks
 from engine.repo.repository import Repository
@@ -43,7 +43,7 @@ def repository(scratch, cache, monkeypatch):
 
 
 def test_maps_are_read_with_little_of_the_index_in_memory(repository, cache, monkeypatch):
-    monkeypatch.setattr(marks_module, "_BATCH", 8)  # as large a part of these maps as 256 are of many
+    monkeypatch.setattr(collect_module, "_BATCH", 8)  # as large a part of these maps as 256 are of many
     repository.store = Watching(repository.store, cache)
 
     report = collect(repository, OPTIONS, progress=Silent())

@@ -43,6 +43,7 @@ OPERATIONS = {
     "get": lambda store: store.get("old"),
     "get_range": lambda store: store.get_range("old", 0, 1),
     "list": lambda store: list(store.list("")),
+    "keys": lambda store: store.keys(""),
     "stat": lambda store: store.stat("old"),
     "delete": lambda store: store.delete("old"),
     "now": lambda store: store.now(),
