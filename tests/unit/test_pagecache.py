@@ -179,6 +179,10 @@ def test_what_a_directory_holds_is_not_in_the_cache_after_it_was_written_and_rea
     for start, length in ((32, 4 * MIB), (4 * MIB + 32, 100), (5 * MIB + 7, 4 * MIB), (SIZE - 16, 16)):
         assert store.get_range("pack/a", start, length) == body[start : start + length]
         assert not any(resident(kept))
+        memory = memoryview(bytearray(length))
+        assert store.read_into("pack/a", start, memory) == length
+        assert memory == body[start : start + length]
+        assert not any(resident(kept))
     assert store.get("pack/a") == body
     assert not any(resident(kept))
     store.close()
