@@ -189,8 +189,7 @@ class Expander:
     def __init__(self) -> None:
         self._codec = Codec()
         self._content = Scratch(CHUNK_LIMIT)
-        self.payload = Scratch(CHUNK_LIMIT)
-        """For what a record holds, until the next."""
+        self.payload = Scratch(CHUNK_LIMIT)  # for what a record holds, until the next
 
     def expand(self, frame: Buffer) -> memoryview:
         """The content of a frame, until the next. Raises Damaged."""
