@@ -17,6 +17,24 @@ def pages(size: int) -> mmap.mmap:
     return memory
 
 
+class Scratch:
+    """Memory of one thread that is filled again and again: each use of it ends the one before.
+
+    It is there from the first use on, of at least `size` bytes, and takes the pages that were filled.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._memory = memoryview(bytearray())
+
+    def first(self, length: int) -> memoryview:
+        """The first `length` bytes."""
+        if length > len(self._memory):
+            self._memory = memoryview(bytearray())  # let go before more is taken
+            self._memory = memoryview(pages(max(length, self._size)))
+        return self._memory[:length]
+
+
 def begins_a_page(memory: memoryview) -> bool:
     """Does memory begin where a page does? The kernel may then write it to a disk as it lies.
 

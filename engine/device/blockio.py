@@ -16,9 +16,9 @@ from typing import Final
 
 from engine.device import inuse, native
 from engine.device.base import Source, Target
-from engine.device.pagecache import QuietReader
 from engine.errors import Busy, Failed, NotFound, OutOfSpace, Refused, RokError
 from engine.extent import Extent, between, subtract
+from engine.pagecache import QuietReader
 from engine.pages import begins_a_page
 from engine.units import KIB, MIB, SECTOR
 

@@ -10,12 +10,12 @@ from engine.chunk.codec import Codec, stated_length
 from engine.chunk.identity import chunk_id
 from engine.crew import employ
 from engine.errors import Damaged
-from engine.pages import pages
+from engine.pages import Scratch
 from engine.progress import Progress
 from engine.repo.map import BLOCK, CHUNK_LIMIT
 from engine.repo.pack import PACK_LIMIT, ChunkId, Directory, PackKind, PackName, Record, read_directory
 from engine.repo.repository import Repository
-from engine.repo.seal import NONCE, Keyring
+from engine.repo.seal import NONCE, TAG, Keyring
 from engine.repo.segment import PackFacts, facts_of
 from engine.repo.stated import Believed
 from engine.repo.table import said_of
@@ -113,13 +113,14 @@ class _Examiner:
         self._store, self._keyring, self._progress = repository.store, repository.keyring, progress
         self._believed = believed
         self._expander = Expander()
+        self._blob = Scratch(PACK_LIMIT)
         self.found = Examined()
 
     def do(self, task: tuple[PackName, tuple[int, Depth]]) -> None:
         name, (size, depth) = task
         try:
             if depth is Depth.RECORDS and size <= PACK_LIMIT:
-                self._check_records(name)
+                self._check_records(name, size)
                 self._progress.advance(size)
             else:
                 self._check_directory(name, size, lambda at, n: self._store.get_range(name.key, at, n))
@@ -142,8 +143,9 @@ class _Examiner:
             self.found.facts[name] = facts
         return directory
 
-    def _check_records(self, name: PackName) -> None:
-        blob = memoryview(self._store.get(name.key))
+    def _check_records(self, name: PackName, size: int) -> None:
+        memory = self._blob.first(size)
+        blob = memory[: self._store.read_into(name.key, 0, memory)]
         self.found.read.add(name)
         self.found.bytes_read += len(blob)
         directory = self._check_directory(name, len(blob), lambda at, n: blob[at : at + n])
@@ -165,7 +167,7 @@ class _Examiner:
         opener, bad = RecordOpener(self._keyring, name, kind, self._expander), []
         for record in records:
             try:
-                opener.open(record, blob)
+                opener.check(record, blob)
             except Damaged:
                 bad.append(record)
         return bad
@@ -186,14 +188,15 @@ class Expander:
 
     def __init__(self) -> None:
         self._codec = Codec()
-        self._content = memoryview(pages(CHUNK_LIMIT))
+        self._content = Scratch(CHUNK_LIMIT)
+        self.payload = Scratch(CHUNK_LIMIT)  # for what a record holds, until the next
 
     def expand(self, frame: Buffer) -> memoryview:
         """The content of a frame, until the next. Raises Damaged."""
         length = stated_length(frame)
         if length > CHUNK_LIMIT:
             raise Damaged(f"its zstd frame states {length} bytes, beyond the limit of {CHUNK_LIMIT}")
-        content = self._content[:length]
+        content = self._content.first(length)
         self._codec.expand(frame, content)
         return content
 
@@ -212,7 +215,19 @@ class RecordOpener:
 
     def open(self, record: Record, blob: memoryview) -> Opened:
         """The record at its place in the blob. Raises Damaged."""
-        payload = self._cipher.open(record.chunk[:NONCE], blob[record.offset : record.offset + record.length])
+        sealed = _sealed(record, blob)
+        payload = memoryview(bytearray(len(sealed) - TAG))
+        identity, blocks = self._identity(record, sealed, payload)
+        return Opened(identity, payload, record.raw, blocks)
+
+    def check(self, record: Record, blob: memoryview) -> None:
+        """The same, and nothing is kept of it."""
+        sealed = _sealed(record, blob)
+        self._identity(record, sealed, self._expander.payload.first(len(sealed) - TAG))
+
+    def _identity(self, record: Record, sealed: memoryview, payload: memoryview) -> tuple[ChunkId, int]:
+        """Open the record into `payload`; its id, and how many blocks its content has. Raises Damaged."""
+        self._cipher.open_into(record.chunk[:NONCE], sealed, payload)
         if self._kind is PackKind.MAPS:
             identity, blocks = ChunkId(blake3(payload, key=self._key).digest()), 0
         else:
@@ -220,4 +235,11 @@ class RecordOpener:
             identity, blocks = ChunkId(chunk_id(self._key, content)), len(content) // BLOCK
         if identity[: len(record.chunk)] != record.chunk:
             raise Damaged("its content is not what its id says")
-        return Opened(identity, payload, record.raw, blocks)
+        return identity, blocks
+
+
+def _sealed(record: Record, blob: memoryview) -> memoryview:
+    sealed = blob[record.offset : record.offset + record.length]
+    if len(sealed) < TAG:
+        raise Damaged("the pack ends before it")
+    return sealed

@@ -18,7 +18,7 @@ from blake3 import blake3
 from engine.chunk.codec import Codec
 from engine.chunk.identity import chunk_id
 from engine.errors import Damaged
-from engine.pages import pages
+from engine.pages import Scratch
 from engine.repo.index import Index, Location
 from engine.repo.map import (
     BLOCK,
@@ -37,7 +37,7 @@ from engine.repo.map import (
 )
 from engine.repo.pack import PackName
 from engine.repo.seal import NONCE, TAG, Cipher, Keyring
-from engine.repo.span import spans
+from engine.repo.span import SPAN_LIMIT, spans
 from engine.store.base import Buffer, NoSuchBlob, Store
 from engine.units import MIB
 
@@ -73,19 +73,13 @@ class Room:
 
     def __init__(self) -> None:
         self.codec = Codec()
-        self._frame = self._body = memoryview(b"")
+        self.frame = Scratch(CHUNK_LIMIT)  # what the content of a chunk is made of
+        self.span = Scratch(SPAN_LIMIT)  # what a store gives at once
+        self._body = Scratch(CHUNK_LIMIT)
 
     def for_chunk(self, entry: Entry) -> memoryview:
         """Memory of the length of the entry, for its content. A try that fails may leave anything in it."""
-        if not self._body:
-            self._body = memoryview(pages(CHUNK_LIMIT))
-        return self._body[: entry.blocks * BLOCK]
-
-    def for_frame(self, length: int) -> memoryview:
-        """Memory for what the content is made of."""
-        if length > len(self._frame):
-            self._frame = memoryview(pages(max(length, CHUNK_LIMIT)))
-        return self._frame[:length]
+        return self._body.first(entry.blocks * BLOCK)
 
 
 class Reader:
@@ -254,18 +248,19 @@ class Reader:
             wanted.append(_Wanted(location, entry))
         wanted.sort(key=lambda one: (one.location.pack, one.location.offset))
         for span in spans(wanted, _place):
-            yield from self._read_span(span, room)
+            sealed, start = self._read_span(span, room), span[0].location.offset
+            for one in span:
+                at = one.location.offset - start
+                yield one.entry, self._open(one, sealed[at : at + one.location.length], room)
 
-    def _read_span(self, span: Sequence[_Wanted], room: Room) -> Iterator[tuple[Entry, memoryview | Missing]]:
+    def _read_span(self, span: Sequence[_Wanted], room: Room) -> memoryview:
+        """What the pack has of the span, which may be cut short."""
         first, last = span[0].location, span[-1].location
-        length = last.offset + last.length - first.offset
+        memory = room.span.first(min(last.offset + last.length - first.offset, SPAN_LIMIT))  # no chunk is longer
         try:
-            sealed = memoryview(self._store.get_range(first.pack.key, first.offset, length))
+            return memory[: self._store.read_into(first.pack.key, first.offset, memory)]
         except NoSuchBlob:
-            sealed = memoryview(b"")
-        for one in span:
-            at = one.location.offset - first.offset
-            yield one.entry, self._open(one, sealed[at : at + one.location.length], room)
+            return memory[:0]
 
     def _open(self, one: _Wanted, sealed: memoryview, room: Room) -> memoryview | Missing:
         try:
@@ -318,7 +313,7 @@ class Reader:
         if location.raw:
             cipher.open_into(nonce, sealed, body)
         else:
-            frame = room.for_frame(len(sealed) - TAG)
+            frame = room.frame.first(len(sealed) - TAG)
             cipher.open_into(nonce, sealed, frame)
             room.codec.expand(frame, body)
         if chunk_id(self._chunk_key, body)[:REFERENCE] != entry.chunk:

@@ -88,6 +88,14 @@ class Store(Protocol):
         """The bytes [offset, offset + length) of the blob, fewer where the blob ends before. Raises NoSuchBlob."""
         ...
 
+    def read_into(self, key: str, offset: int, target: memoryview) -> int:
+        """Fill `target` with the bytes of the blob from `offset` on, and tell how many there were: fewer where it ends before.
+
+        What is beyond them in `target` may be anything. For large reads: memory that is used again is cheaper than new one.
+        Raises NoSuchBlob.
+        """
+        ...
+
     def list(self, prefix: str) -> Iterator[Blob]:
         """The blobs whose key starts with `prefix` (which ends in `/`, or is empty for all), sorted by key."""
         ...

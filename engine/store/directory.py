@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Final
 
 from engine.errors import Failed, NotFound, OutOfSpace, Refused, RokError, Unreachable
+from engine.pagecache import QuietReader
 from engine.pages import begins_a_page
 from engine.store.base import KEY_LIMIT, Blob, BlobExists, Buffer, NoSuchBlob, are_keys, check_key, check_prefix, is_key
 from engine.units import MIB
@@ -94,6 +95,15 @@ class DirectoryStore:
     def get_range(self, key: str, offset: int, length: int) -> bytes:
         """Read a part of the file."""
         return self._read(key, offset, length)
+
+    def read_into(self, key: str, offset: int, target: memoryview) -> int:
+        """Read a part of the file, and leave the page cache as it is."""
+        with self._errors("read", key), self._blob(key) as (file, size):
+            reader, length = QuietReader(file), min(len(target), max(0, size - offset))
+            done = 0
+            while done < length:
+                done += _some(reader.read_into(offset + done, target[done:length]))
+            return length
 
     def list(self, prefix: str) -> Iterator[Blob]:
         """Walk the folders."""
@@ -235,20 +245,25 @@ class DirectoryStore:
     # Reading
 
     def _read(self, key: str, offset: int, length: int | None) -> bytes:
+        with self._errors("read", key), self._blob(key) as (file, size):
+            end = size if length is None else min(size, offset + length)
+            return _read_exactly(file, offset, max(0, end - offset))
+
+    @contextmanager
+    def _blob(self, key: str) -> Iterator[tuple[int, int]]:
+        """The open file of a blob, and its size."""
         check_key(key)
-        with self._errors("read", key):
-            try:
-                file = os.open(key, os.O_RDONLY | os.O_CLOEXEC, dir_fd=self._root)
-            except (FileNotFoundError, NotADirectoryError):
-                raise NoSuchBlob(f"{self.url} holds no {key}") from None
-            try:
-                status = os.fstat(file)
-                if not stat.S_ISREG(status.st_mode):
-                    raise NoSuchBlob(f"{self.url} holds no {key}")
-                end = status.st_size if length is None else min(status.st_size, offset + length)
-                return _read_exactly(file, offset, max(0, end - offset))
-            finally:
-                os.close(file)
+        try:
+            file = os.open(key, os.O_RDONLY | os.O_CLOEXEC, dir_fd=self._root)
+        except (FileNotFoundError, NotADirectoryError):
+            raise NoSuchBlob(f"{self.url} holds no {key}") from None
+        try:
+            status = os.fstat(file)
+            if not stat.S_ISREG(status.st_mode):
+                raise NoSuchBlob(f"{self.url} holds no {key}")
+            yield file, status.st_size
+        finally:
+            os.close(file)
 
     def _walk(self, folder: str) -> Iterator[Blob]:
         """The blobs below `folder`, which is empty or ends in `/`, by key: a folder sorts as its name and the `/`."""
@@ -413,20 +428,25 @@ def _write_directly(file: int, pages: memoryview) -> int:
 
 
 def _read_exactly(file: int, offset: int, length: int) -> bytes:
-    """The bytes of the range, which lay inside the file when it was opened; a blob never shrinks."""
+    """The bytes of the range, which lay inside the file when it was opened."""
     # What the kernel would read ahead, beyond the range, would stay in the page cache.
     os.posix_fadvise(file, 0, 0, os.POSIX_FADV_RANDOM)
     parts = []
     position, end = offset, offset + length
     while position < end:
         part = os.pread(file, end - position, position)
-        if not part:
-            raise OSError(errno.EIO, "the file became shorter while it was read")
         parts.append(part)
-        position += len(part)
+        position += _some(len(part))
     first = offset // _PAGE * _PAGE  # pages that are given back only in part are kept
     os.posix_fadvise(file, first, -(-end // _PAGE) * _PAGE - first, os.POSIX_FADV_DONTNEED)
     return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def _some(count: int) -> int:
+    """How many bytes a read inside a blob gave: never none, because a blob never shrinks."""
+    if count == 0:
+        raise OSError(errno.EIO, "the file became shorter while it was read")
+    return count
 
 
 def _modified(status: os.stat_result) -> datetime:

@@ -117,6 +117,11 @@ class Faulty:
         with self._call("get_range", key):
             return self._store.get_range(key, offset, length)
 
+    def read_into(self, key: str, offset: int, target: memoryview) -> int:
+        """Read, or fail."""
+        with self._call("read_into", key):
+            return self._store.read_into(key, offset, target)
+
     def list(self, prefix: str) -> Iterator[Blob]:
         """List, fail, or fail half-way."""
         fault = self._begin("list", prefix)

@@ -45,6 +45,12 @@ class MemoryStore:
         """A part of the blob."""
         return self._find(key)[0][offset : offset + length]
 
+    def read_into(self, key: str, offset: int, target: memoryview) -> int:
+        """Copy a part of the blob."""
+        part = self.get_range(key, offset, len(target))
+        target[: len(part)] = part
+        return len(part)
+
     def list(self, prefix: str) -> Iterator[Blob]:
         """The blobs as they are at the call."""
         check_prefix(prefix)

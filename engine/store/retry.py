@@ -103,6 +103,10 @@ class Retrying:
         """Get, again if need be."""
         return self._persist(lambda: self._store.get_range(key, offset, length))
 
+    def read_into(self, key: str, offset: int, target: memoryview) -> int:
+        """Read, again if need be: from the start."""
+        return self._persist(lambda: self._store.read_into(key, offset, target))
+
     def list(self, prefix: str) -> Iterator[Blob]:
         """List. A listing that breaks off is begun anew, and goes on after the last key that was given."""
         return self._resumed(check_prefix(prefix))

@@ -37,6 +37,7 @@ STORAGE_CLASS_FROM: Final = 128 * KIB
 # Larger bodies wait for the server's word to go on, a round trip more, so that its refusal comes before a body that it
 # does not read to the end, which would look like a broken connection.
 EXPECT_FROM: Final = MIB
+_PIECE: Final = 256 * KIB
 
 _CREDENTIAL_ERRORS: Final = (
     NoCredentialsError,
@@ -188,20 +189,37 @@ class S3Store:
 
     def get_range(self, key: str, offset: int, length: int) -> bytes:
         """GetObject with a range."""
+        with self._range(key, offset, length) as stream:
+            body: bytes = stream.read()  # raises when fewer bytes arrive than the header announced
+        return body[:length]
+
+    def read_into(self, key: str, offset: int, target: memoryview) -> int:
+        """GetObject with a range, received in pieces: no second memory of that length is taken."""
+        done = 0
+        with self._range(key, offset, len(target)) as stream:
+            while done < len(target) and (count := stream.readinto(target[done : done + _PIECE])):
+                done += count
+        return done
+
+    @contextmanager
+    def _range(self, key: str, offset: int, length: int) -> Iterator[Any]:
+        """A stream of what the blob has from `offset` on, `length` bytes or more."""
         if length == 0:
             self.stat(key)  # there is no empty range in HTTP; but the blob must exist
-            return b""
+            yield io.BytesIO()
+            return
         wanted = f"bytes={offset}-{offset + length - 1}"
         with self._errors("read", key):
             try:
                 response = self._client.get_object(Bucket=self._bucket, Key=self._name(key), Range=wanted)
             except ClientError as error:
-                if _status(error) == 416:  # it begins at or after the end
-                    return b""
-                raise
-            body = _receive(response)
-        # A server may answer with all of it.
-        return body if "ContentRange" in response else body[offset : offset + length]
+                if _status(error) != 416:
+                    raise
+                response = {"Body": io.BytesIO(), "ContentRange": None}  # it begins at or after the end
+            with closing(response["Body"]) as stream:
+                if "ContentRange" not in response:  # a server may answer with all of it
+                    stream.read(offset)
+                yield stream
 
     def list(self, prefix: str) -> Iterator[Blob]:
         """ListObjectsV2, all pages before the first blob is given."""

@@ -35,11 +35,21 @@ class Throttled:
 
     def get(self, key: str) -> bytes:
         """Get, then wait."""
-        return self._received(self._store.get(key))
+        body = self._store.get(key)
+        self._received(len(body))
+        return body
 
     def get_range(self, key: str, offset: int, length: int) -> bytes:
         """Get, then wait."""
-        return self._received(self._store.get_range(key, offset, length))
+        body = self._store.get_range(key, offset, length)
+        self._received(len(body))
+        return body
+
+    def read_into(self, key: str, offset: int, target: memoryview) -> int:
+        """Read, then wait."""
+        count = self._store.read_into(key, offset, target)
+        self._received(count)
+        return count
 
     def list(self, prefix: str) -> Iterator[Blob]:
         """Unlimited: listings are small."""
@@ -69,7 +79,6 @@ class Throttled:
         if self._upload is not None:
             self._upload.take(memoryview(body).nbytes)
 
-    def _received(self, body: bytes) -> bytes:
+    def _received(self, length: int) -> None:
         if self._download is not None:
-            self._download.take(len(body))
-        return body
+            self._download.take(length)

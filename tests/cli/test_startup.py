@@ -18,9 +18,9 @@ BORDER = {
     *("rokctl", "rokctl.cli", "rokctl.names", "rokctl.options", "rokctl.render", "rokctl.signals", "rokctl.wiring"),
 }
 A_LISTING_IN_A_DIRECTORY = BORDER | {
-    *("rokctl.snapshot", "rokctl.push", "engine.config", "engine.extent", "engine.pages"),
+    *("rokctl.snapshot", "rokctl.push", "engine.config", "engine.extent", "engine.pages", "engine.pagecache"),
     *(f"engine.device.{name}" for name in ("base", "pools", "directory", "folder", "records", "rules", "inuse")),
-    *(f"engine.device.{name}" for name in ("blockio", "pagecache", "native", "filecopy", "fiemap")),
+    *(f"engine.device.{name}" for name in ("blockio", "native", "filecopy", "fiemap")),
 }
 # Beyond what `import typer` brings. With a configuration file, yaml comes on top.
 FOREIGN = {"typer", "json", "_json", "ctypes", "_ctypes", "mmap", "struct", "_struct"}

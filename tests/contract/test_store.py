@@ -126,11 +126,16 @@ def test_a_range_of_a_missing_blob_is_an_error_too(store):
     for offset, length in [(0, 0), (0, 1), (7, 100)]:
         with pytest.raises(NoSuchBlob):
             store.get_range("pack/nowhere", offset, length)
+        with pytest.raises(NoSuchBlob):
+            store.read_into("pack/nowhere", offset, memoryview(bytearray(length)))
 
 
 def test_a_folder_of_blobs_is_no_blob(store):
+    def into_one_byte(key):
+        return store.read_into(key, 0, memoryview(bytearray(1)))
+
     store.put("pack/0/1", b"1")
-    for call in (store.get, store.stat, lambda key: store.get_range(key, 0, 1)):
+    for call in (store.get, store.stat, lambda key: store.get_range(key, 0, 1), into_one_byte):
         with pytest.raises(NoSuchBlob):
             call("pack/0")
     store.delete("pack/0")
@@ -146,6 +151,24 @@ def test_a_range_ends_where_the_blob_ends(store):
 def test_a_range_of_an_empty_blob_is_empty(store):
     store.put("a", b"")
     assert store.get_range("a", 0, 10) == b""
+    assert store.read_into("a", 0, memoryview(bytearray(10))) == 0
+
+
+def test_a_read_into_memory_touches_nothing_around_it_and_tells_how_much_there_was(store):
+    store.put("a", b"0123456789")
+    for offset, length in product([0, 1, 5, 9, 10, 11, 1000], [0, 1, 5, 10, 1000]):
+        memory, expected = bytearray(b"?" * (length + 20)), b"0123456789"[offset : offset + length]
+        assert store.read_into("a", offset, memoryview(memory)[10 : 10 + length]) == len(expected), (offset, length)
+        assert memory[:10] == memory[10 + length :] == b"?" * 10
+        assert memory[10 : 10 + len(expected)] == expected
+
+
+def test_a_long_read_into_memory_is_whole(store):
+    body = bytes(range(251)) * (3 * MIB // 251)
+    store.put("a", body)
+    memory = memoryview(bytearray(len(body)))
+    assert store.read_into("a", 0, memory) == len(body)
+    assert memory == body
 
 
 def test_a_listing_is_sorted_by_key_and_holds_what_is_below_the_prefix(store):

@@ -221,7 +221,7 @@ HOLES = {
     ),
     "record-before-pack": Hole(Scenario(dead, push_and_collect), (("C", "delete pack/"), ("W",), ("C",))),
     "stale-list": Hole(Scenario(dead, push_and_collect), (("W", COMMIT), ("C",), ("W",))),
-    "reread-once": Hole(Scenario(old, READ), (("R", "get_range"), ("C",), ("R",))),
+    "reread-once": Hole(Scenario(old, READ), (("R", "read_into"), ("C",), ("R",))),
 }  # fmt: skip
 
 

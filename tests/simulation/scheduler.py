@@ -306,6 +306,11 @@ class Gate:
     def get_range(self, key, offset, length):
         return self._read("get_range", key, lambda: self._store.get_range(key, offset, length))
 
+    def read_into(self, key, offset, target):
+        body = self._read("read_into", key, lambda: self._store.get_range(key, offset, len(target)))
+        target[: len(body)] = body
+        return len(body)
+
     def stat(self, key):
         return self._read("stat", key, lambda: self._store.stat(key))
 

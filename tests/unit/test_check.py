@@ -141,7 +141,7 @@ def test_who_may_only_read_a_store_that_keeps_its_clock_to_writers_can_check(sto
             raise Refused("cannot read the clock")
 
         def __getattr__(self, name):
-            assert name in ("url", "get", "get_range", "list", "stat"), f"{name} writes"
+            assert name in ("url", "get", "get_range", "read_into", "list", "stat"), f"{name} writes"
             return getattr(store, name)
 
     report = check(reopen(Reader()), read_data=read_data, progress=Silent())

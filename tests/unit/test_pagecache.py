@@ -179,9 +179,31 @@ def test_what_a_directory_holds_is_not_in_the_cache_after_it_was_written_and_rea
     for start, length in ((32, 4 * MIB), (4 * MIB + 32, 100), (5 * MIB + 7, 4 * MIB), (SIZE - 16, 16)):
         assert store.get_range("pack/a", start, length) == body[start : start + length]
         assert not any(resident(kept))
+        memory = memoryview(bytearray(length))
+        assert store.read_into("pack/a", start, memory) == length
+        assert memory == body[start : start + length]
+        assert not any(resident(kept))
     assert store.get("pack/a") == body
     assert not any(resident(kept))
     store.close()
+
+
+@pytest.mark.usefixtures("way")
+def test_what_a_directory_reads_into_memory_stays_in_the_cache_only_where_it_was_before(path: Path) -> None:
+    store, body = DirectoryStore(path.parent / "store", create=True), os.urandom(SIZE)
+    store.create("pack/a", body)
+    kept, memory = path.parent / "store" / "pack" / "a", memoryview(bytearray(SIZE))
+    for _ in range(TRIES):
+        drop(kept)
+        touch(kept, [(0, 64 * KIB), (5 * MIB, 2 * MIB), (SIZE - 50, 50)])
+        before = resident(kept)
+        assert 0 < sum(before) < len(before)
+        assert store.read_into("pack/a", 0, memory) == SIZE
+        assert memory == body
+        if resident(kept) == before:
+            store.close()
+            return
+    pytest.fail("each time other pages were in the cache than before")
 
 
 def touch(path: Path, ranges: list[tuple[int, int]]) -> None:

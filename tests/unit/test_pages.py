@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.pages import pages
+from engine.pages import Scratch, pages
 from engine.units import MIB
 
 
@@ -21,6 +21,15 @@ def test_pages_are_private_for_shared_ones_are_never_huge_unless_an_administrato
 
 def test_pages_are_zeros() -> None:
     assert pages(MIB)[:] == bytes(MIB)
+
+
+def test_scratch_memory_is_the_same_each_time_until_more_is_wanted() -> None:
+    scratch = Scratch(MIB)
+    nothing, before = scratch.first(0), scratch.first(100)
+    nothing[:] = b""
+    before[:] = b"x" * 100
+    assert scratch.first(MIB)[:100] == before
+    assert scratch.first(MIB + 1)[:100] == bytes(100)
 
 
 def mapping_at(memory: mmap.mmap) -> tuple[str, list[str]]:

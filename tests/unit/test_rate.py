@@ -62,7 +62,8 @@ def test_bodies_wait_in_their_own_direction(clock):
     clock.slept.clear()
     store.get("a")
     store.get_range("b", 0, 50)
-    assert clock.slept == [10, 0.5]
+    store.read_into("b", 0, memoryview(bytearray(25)))
+    assert clock.slept == [10, 0.5, 0.25]
     clock.slept.clear()
     list(store.list(""))
     store.stat("a")

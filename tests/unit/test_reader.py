@@ -4,12 +4,13 @@ import pytest
 
 from engine.chunk.codec import Codec
 from engine.chunk.identity import chunk_id
-from engine.repo.index import Index
+from engine.repo.index import Index, Location
 from engine.repo.map import Entry
 from engine.repo.pack import ChunkId, PackBuilder, PackKind, PackName, read_directory
 from engine.repo.reader import Missing, Reader, Room
 from engine.repo.seal import Keyring
 from engine.repo.segment import facts_of
+from engine.repo.span import SPAN_LIMIT
 from engine.store.memory import MemoryStore
 from tests.counting_entropy import CountingEntropy
 from tests.repositories import CLOCK
@@ -53,3 +54,22 @@ def test_a_chunk_of_another_length_than_its_map_says_is_not_given_out():
     reader = reader_of((identity(wanted), wanted))
     with pytest.raises(Missing):
         list(reader.chunks([Entry(0, 1, identity(wanted)[:16])], Room()))
+
+
+def test_no_more_memory_is_taken_for_a_chunk_than_any_chunk_has_whatever_an_index_says_of_its_length():
+    asked, pack = [], PackName("ab" * 16, 0)
+
+    class Asked(MemoryStore):
+        def read_into(self, key, offset, target):
+            asked.append(len(target))
+            return super().read_into(key, offset, target)
+
+    class Lying(Index):
+        def locations(self, prefixes):
+            return [Location(pack, 32, 1 << 31, False) for _ in prefixes]
+
+    store = Asked(CLOCK)
+    store.put(pack.key, bytes(1 << 20))
+    with pytest.raises(Missing):
+        list(Reader(store, KEYRING, Lying()).chunks([Entry(0, 1, b"x" * 16)], Room()))
+    assert asked == [SPAN_LIMIT]

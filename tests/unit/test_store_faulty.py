@@ -79,6 +79,7 @@ def test_after_a_crash_no_call_reaches_the_store(memory):
         lambda: faulty.create("b", b"2"),
         lambda: faulty.get("a"),
         lambda: faulty.get_range("a", 0, 1),
+        lambda: faulty.read_into("a", 0, memoryview(bytearray(1))),
         lambda: faulty.list(""),
         lambda: faulty.stat("a"),
         lambda: faulty.delete("a"),

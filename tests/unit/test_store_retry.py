@@ -42,6 +42,7 @@ OPERATIONS = {
     "put": lambda store: store.put("a", b"1"),
     "get": lambda store: store.get("old"),
     "get_range": lambda store: store.get_range("old", 0, 1),
+    "read_into": lambda store: store.read_into("old", 0, memoryview(bytearray(1))),
     "list": lambda store: list(store.list("")),
     "keys": lambda store: store.keys(""),
     "stat": lambda store: store.stat("old"),

@@ -204,11 +204,18 @@ def test_a_body_that_ends_early_is_not_taken_for_the_blob(store, server):
     server.add_response("get_object", {"Body": stream(b"012", 10)})
     with pytest.raises(Unreachable):
         store.get("a")
+    server.add_response("get_object", {"Body": stream(b"012", 10), "ContentRange": "bytes 0-9/20"})
+    with pytest.raises(Unreachable):
+        store.read_into("a", 0, memoryview(bytearray(10)))
 
 
 def test_a_server_that_ignores_ranges_is_coped_with(store, server):
     server.add_response("get_object", {"Body": stream(b"0123456789", 10)})
     assert store.get_range("a", 3, 4) == b"3456"
+    server.add_response("get_object", {"Body": stream(b"0123456789", 10)})
+    memory = memoryview(bytearray(4))
+    assert store.read_into("a", 3, memory) == 4
+    assert memory == b"3456"
 
 
 def test_a_listing_is_sorted_across_pages_and_skips_what_is_no_key(store, server):

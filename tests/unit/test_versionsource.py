@@ -61,7 +61,7 @@ def test_who_reads_forwards_fetches_each_chunk_once(pushed):
         before, target = len(faulty.calls), bytearray(32 * KIB)
         for offset in range(5 * MIB, 8 * MIB, len(target)):
             source.read_into(offset, memoryview(target))
-        chunks = len([call for call in faulty.calls[before:] if call.operation == "get_range"])
+        chunks = len([call for call in faulty.calls[before:] if call.operation == "read_into"])
     [manifest] = reopen(store).versions()
     assert chunks <= manifest.totals.chunks + 3, "the maps of the regions, and no chunk twice"
 
