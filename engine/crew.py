@@ -7,6 +7,7 @@ from typing import Final, Protocol, TypeVar
 
 Task = TypeVar("Task", contravariant=True)
 Work = TypeVar("Work")
+Result = TypeVar("Result")
 
 _PATIENCE: Final = 0.2  # seconds between looks at failures and calls of `alive`
 
@@ -54,6 +55,32 @@ def employ(
     except BaseException:
         crew.stop()
         raise
+
+
+def beside(call: Callable[[], Result]) -> Callable[[], Result]:
+    """Begin a call in a thread of its own. What is returned waits for its end, and returns or raises what it did.
+
+    Whoever is interrupted need not wait: the process can end all the same.
+    """
+    outcome: list[Result] = []
+    failure: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            outcome.append(call())
+        except BaseException as error:  # noqa: BLE001 # handed to the thread that waits, which raises it
+            failure.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+
+    def result() -> Result:
+        thread.join()
+        if failure:
+            raise failure[0]
+        return outcome[0]
+
+    return result
 
 
 class _Crew:

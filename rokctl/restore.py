@@ -49,7 +49,9 @@ def restore(
         raise Refused("a restore writes to one place", hint="give either --to POOL/VOL or --to-file PATH")
     if in_place and to is None:
         raise Refused("--in-place means nothing with --to-file", hint="leave --in-place out")
-    options = ops.RestoreOptions(around_damage=around_damage)
+    options = ops.RestoreOptions(
+        workers=ops.NEAR_WORKERS if session.is_near else ops.FAR_WORKERS, around_damage=around_damage
+    )
     pool = session.pools.open(to.pool) if to else None
     with session.repository() as repository, session.progress() as progress:
         manifest = repository.resolve(wanted)

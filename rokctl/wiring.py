@@ -114,6 +114,14 @@ class Session:
         pool = self.pools.open(name.pool)
         return pool, pool.snapshot(name.volume, name.snapshot)
 
+    @property
+    def is_near(self) -> bool:
+        """Whether the configured repository is in a directory, so that no request waits for a network."""
+        from engine.store.url import DirectoryLocation, parse_url
+
+        url = self.config.repository.url
+        return url is not None and isinstance(parse_url(url), DirectoryLocation)
+
     @contextmanager
     def store(self, *, create: bool = False, limit_upload: int | None = None) -> "Iterator[Store]":
         """The store of the configured repository, patient and held to the rates, until the end of the `with`."""

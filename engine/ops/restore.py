@@ -18,26 +18,29 @@ from engine.errors import NotFound, Refused, RokError
 from engine.extent import Extent, align, normalise, total
 from engine.ops.around import ForgivingReader
 from engine.ops.difference import RegionTask, difference_tasks, extent_of, fresh_tasks, overwrite_tasks, regions_of
-from engine.ops.gather import Gather
+from engine.ops.gather import Gather, Run, write_behind
 from engine.progress import Progress
 from engine.repo.manifest import Manifest, Member
 from engine.repo.map import BLOCK, REGION, ZEROS, Entry, region_blocks
 from engine.repo.reader import Missing, Reader, Room
 from engine.repo.repository import Repository
 from engine.units import format_size
+from engine.writebehind import WriteBehind
 
+NEAR_WORKERS: Final = min(os.cpu_count() or 1, 16)  # for a store that is a directory of this node
+FAR_WORKERS: Final = min(4 * (os.cpu_count() or 1), 16)
 _STREAM_STEP: Final = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class RestoreOptions:
-    """How to restore. More workers than cores pay where the store answers slowly; each takes 7 MiB of memory.
+    """How to restore. More workers than cores pay where the store answers slowly; each takes 9 MiB of memory.
 
     `around_damage`: what is lost is left as zeros and reported, where else it would be an error.
     With 0 of them the calling thread does it all.
     """
 
-    workers: int = min(4 * (os.cpu_count() or 1), 16)
+    workers: int = FAR_WORKERS
     around_damage: bool = False
 
 
@@ -192,11 +195,14 @@ def _write(
     losses: list[Extent] | None,
     progress: Progress,
 ) -> tuple[int, int]:
-    crew = [_Writer(reader, target, member.size, losses, progress) for _ in range(max(1, options.workers))]
+    behind = write_behind(target, options.workers)
+    crew = [_Writer(reader, target, behind, member.size, losses, progress) for _ in range(max(1, options.workers))]
     progress.begin("restoring", member.data)
     try:
         employ(crew, tasks, inline=options.workers == 0)
+        behind.drain()
     finally:
+        behind.stop()
         progress.end()
     return sum(worker.written for worker in crew), sum(worker.discarded for worker in crew)
 
@@ -205,11 +211,17 @@ class _Writer:
     """One worker: brings regions of the target to what is wanted."""
 
     def __init__(
-        self, reader: Reader, target: Target, size: int, losses: list[Extent] | None, progress: Progress
+        self,
+        reader: Reader,
+        target: Target,
+        behind: WriteBehind[Run],
+        size: int,
+        losses: list[Extent] | None,
+        progress: Progress,
     ) -> None:
         self._losses = losses
         self._reader, self._target, self._size, self._progress = reader, target, size, progress
-        self._gather = Gather(target, size)
+        self._gather = Gather(behind, size)
         self.written = 0
         self.discarded = 0
 
@@ -227,7 +239,7 @@ class _Writer:
             self._gather.keep(len(body))
             self.written += extent.length
             self._progress.advance(extent.length)
-        self._gather.write()
+        self._gather.hand_over()
 
     def finish(self) -> None:
         pass

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from engine.clock import Clock
+from engine.crew import beside
 from engine.errors import Damaged, NotFound, Refused, RokError
 from engine.repo.cache import CacheFolder, Mask
 from engine.repo.condemnation import given_up, read_condemnations, survey_condemnations
@@ -484,9 +485,8 @@ class Repository:
         threads = min(self.connections, len(listed))
         if threads < 2:
             return [call(item) for item in listed]
-        from concurrent.futures import (
-            ThreadPoolExecutor,
-        )  # with logging, which takes longer, and a directory needs neither
+        # With it comes logging, which takes longer to load, and most commands have no such need.
+        from concurrent.futures import ThreadPoolExecutor
 
         with ThreadPoolExecutor(threads) as pool:
             return list(pool.map(call, listed))
@@ -495,16 +495,13 @@ class Repository:
         """Two calls at once that do not wait for each other. The first error, in this order, is raised when both have ended."""
         if self.connections < 2:
             return one(), other()
-        from concurrent.futures import ThreadPoolExecutor
-
-        with ThreadPoolExecutor(1) as pool:
-            beside = pool.submit(one)
-            try:
-                answer = other()
-            except RokError:
-                beside.result()
-                raise
-            return beside.result(), answer
+        result = beside(one)
+        try:
+            answer = other()
+        except RokError:
+            result()
+            raise
+        return result(), answer
 
 
 def _too_large(blob: Blob) -> Damaged:

@@ -34,9 +34,9 @@ from engine.repo.pack import ChunkId, Directory, PackBuilder, PackKind, PackName
 from engine.repo.reader import Reader
 from engine.repo.seal import Entropy, Keyring
 from engine.repo.segment import PackFacts, facts_of, segments_of
-from engine.repo.upload import Uploads
 from engine.store.base import BlobExists, Buffer, NoSuchBlob, Store, Unknown
 from engine.units import MIB
+from engine.writebehind import WriteBehind
 
 Seen = TypeVar("Seen")
 Result = TypeVar("Result")
@@ -46,6 +46,9 @@ LEASE_SECONDS: Final = 30 * 60
 PACK_TARGET: Final = 16 * MIB
 SEGMENT_PACKS: Final = 64
 HEIRLOOM: Final = 1 << 17  # packs and records that heirs may be told of; after that the index is loaded again
+_PARTING: Final = (
+    5.0  # seconds that a request under way is given when all is stopped: a pack that arrives later does no harm
+)
 _MAGIC: Final = b"ROKSESS\x01"
 _RECORD_KEY: Final = re.compile(r"pending/([0-9a-f]{32})(?:-[0-9a-f]{8})?")
 
@@ -169,7 +172,7 @@ class Session:
         self.opened: datetime = grounds.clock.now()
         self.stored = 0  # bytes sent, all blobs counted
         self._threads, self._writers, self._pack_size = threads, writers, pack_size
-        self._uploads: Uploads | None = None
+        self._uploads: WriteBehind[PackBuilder] | None = None
         self._lock = threading.Lock()
         self._map_lock = threading.Lock()
         self._maps: PackWriter | None = None
@@ -224,7 +227,7 @@ class Session:
 
     def _begin(self) -> None:
         self._reader = Reader(self._grounds.store, self._grounds.keyring, self.index)
-        self._uploads = Uploads(
+        self._uploads = WriteBehind(
             self._send, threads=self._threads, buffers=self._writers + self._threads + 1, size=self._pack_size
         )
 
@@ -366,9 +369,9 @@ class Session:
 
     def _stop(self) -> None:
         if self._uploads is not None:
-            self._uploads.stop()
+            self._uploads.stop(_PARTING)
 
-    def _running(self) -> Uploads:
+    def _running(self) -> WriteBehind[PackBuilder]:
         assert self._uploads is not None, "the session is not open"
         return self._uploads
 

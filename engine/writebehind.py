@@ -1,0 +1,114 @@
+"""Writing filled buffers in the background, through a fixed number of them: memory is bounded, and writing overlaps work."""
+
+import queue
+import threading
+from collections.abc import Callable
+from typing import Final, Generic, Protocol, TypeVar
+
+from engine.pages import pages
+
+_PATIENCE: Final = 0.2  # seconds between looks at whether the others have failed
+
+
+class Filled(Protocol):
+    """What was made in a buffer."""
+
+    @property
+    def buffer(self) -> memoryview:
+        """The whole buffer."""
+        ...
+
+    def finish(self) -> memoryview:
+        """What is to be written: a part of the buffer. Called once, by the thread that writes."""
+        ...
+
+
+Item = TypeVar("Item", bound=Filled)
+
+
+class WriteBehind(Generic[Item]):
+    """A few threads that write what was filled; without any, the thread that submits it does.
+
+    `write` is called with each item and what it finished as. The first exception it raises is raised again by every later call
+    here. Of `buffers`, of `size` bytes each, more are needed than there are threads that fill one at a time.
+    """
+
+    def __init__(self, write: Callable[[Item, memoryview], None], *, threads: int, buffers: int, size: int) -> None:
+        self._write = write
+        self._size = size
+        # Made when first needed; and one that was used before one that is not made yet, for new memory has to be cleared.
+        self._free: queue.LifoQueue[memoryview | None] = queue.LifoQueue()
+        for _ in range(buffers):
+            self._free.put(None)
+        self._waiting: queue.SimpleQueue[Item | None] = queue.SimpleQueue()
+        self._pending = 0
+        self._idle = threading.Condition()
+        self._failure: BaseException | None = None
+        self._threads = [threading.Thread(target=self._run, name=f"writer-{n}", daemon=True) for n in range(threads)]
+        for thread in self._threads:
+            thread.start()
+
+    def acquire(self) -> memoryview:
+        """A buffer to fill; waits until one is free."""
+        while True:
+            self._raise_failure()
+            try:
+                buffer = self._free.get(timeout=_PATIENCE)
+            except queue.Empty:
+                continue
+            return memoryview(pages(self._size)) if buffer is None else buffer
+
+    def submit(self, item: Item) -> None:
+        """Write an item; its buffer is free again afterwards. There are no more items than buffers, so this does not wait."""
+        self._raise_failure()
+        with self._idle:
+            self._pending += 1
+        if self._threads:
+            self._waiting.put(item)
+        else:
+            self._deliver(item)
+            self._raise_failure()
+
+    def drain(self, alive: Callable[[], None] = lambda: None) -> None:
+        """Wait until everything submitted is written, calling `alive` now and then."""
+        while True:
+            with self._idle:
+                if self._pending == 0 or self._failure is not None:
+                    break
+                self._idle.wait(_PATIENCE)
+            alive()
+        self._raise_failure()
+
+    def stop(self, parting: float | None = None) -> None:
+        """End the threads; what has not begun to be written is dropped.
+
+        What is under way is waited for: so many seconds, where it does no harm if it ends later, else until it has ended.
+        """
+        with self._idle:
+            if self._failure is None:
+                self._failure = RuntimeError("the writing was stopped")
+        for _ in self._threads:
+            self._waiting.put(None)
+        for thread in self._threads:
+            thread.join(parting)
+
+    def _raise_failure(self) -> None:
+        if self._failure is not None:
+            raise self._failure
+
+    def _run(self) -> None:
+        while (item := self._waiting.get()) is not None:
+            self._deliver(item)
+
+    def _deliver(self, item: Item) -> None:
+        try:
+            if self._failure is None:
+                self._write(item, item.finish())
+        except BaseException as error:  # noqa: BLE001 # handed to the thread that waits; nothing is lost
+            with self._idle:
+                self._failure = self._failure or error
+        finally:
+            self._free.put(item.buffer)
+            with self._idle:
+                self._pending -= 1
+                self._idle.notify_all()
