@@ -2,6 +2,8 @@
 
 LVM's own metadata holds all state, in tags. lvm commands change it; device-mapper is asked directly where that is enough.
 Every change holds a lock, and first clears away what a crash left half made.
+
+What reads and writes volumes, and their deltas, is imported by what needs it: to take a snapshot needs neither.
 """
 
 import os
@@ -10,7 +12,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from typing import Final
 
-from engine.device import blockio, lvmdelta, lvmgroup, lvmspace, rules
+from engine.device import lvmgroup, lvmspace, rules
 from engine.device.base import (
     Change,
     Filesystem,
@@ -25,7 +27,7 @@ from engine.device.base import (
     check_size,
 )
 from engine.device.dm import Control, control, is_available
-from engine.device.lvmactive import awake, is_mounted, running
+from engine.device.lvmactive import awake, is_mounted, pool_state, running
 from engine.device.lvmlook import Lookout, Sighting, row_by_kernel
 from engine.device.lvmreport import LogicalVolume, change, logical_volumes
 from engine.device.lvmtags import Tag, choose_name, name_room, parse_tags, tag
@@ -35,7 +37,6 @@ from engine.device.naming import check_name
 from engine.device.node import THIS_NODE, Node, Work
 from engine.device.probe import probe
 from engine.device.thin import parse_thin_status
-from engine.device.thintarget import ThinTarget
 from engine.device.tool import is_installed
 from engine.errors import Busy, NotFound, OutOfSpace
 from engine.extent import Extent
@@ -89,7 +90,7 @@ class LvmPool:
         """Read the state of the pool."""
         seen = self._look()
         with running(seen.row), control() as devices:
-            state = lvmdelta.pool_state(devices, seen.row)
+            state = pool_state(devices, seen.row)
         return PoolStatus(
             name=seen.name,
             kind="lvm",
@@ -324,7 +325,7 @@ class LvmPool:
 
     def _check_space(self, seen: PoolView) -> None:
         with running(seen.row), control() as devices:
-            shortage = lvmspace.shortage(lvmdelta.pool_state(devices, seen.row))
+            shortage = lvmspace.shortage(pool_state(devices, seen.row))
         if shortage:
             raise OutOfSpace(
                 f"pool {self._name} takes no new snapshot: {shortage}",
@@ -332,6 +333,8 @@ class LvmPool:
             )
 
     def _changes(self, old: LogicalVolume, new: LogicalVolume) -> Generator[Change, None, None]:
+        from engine.device import lvmdelta
+
         if old.uuid == new.uuid:
             return
         pool = self._lookout.pool()
@@ -339,6 +342,8 @@ class LvmPool:
             yield from lvmdelta.changes(self._node, pool, old, new, self._lookout.check_present)
 
     def _mappings(self, row: LogicalVolume) -> Generator[Extent, None, None]:
+        from engine.device import lvmdelta
+
         pool = self._lookout.pool()
         with running(pool):
             yield from lvmdelta.mappings(self._node, pool, row, self._lookout.check_present)
@@ -346,12 +351,17 @@ class LvmPool:
 
 @contextmanager
 def _source(row: LogicalVolume, snapshot: bool) -> Iterator[Source]:
+    from engine.device import blockio
+
     with awake(row), blockio.open_source(row.path, snapshot=snapshot) as source:
         yield source
 
 
 @contextmanager
 def _target(pool: LogicalVolume, row: LogicalVolume) -> Iterator[Target]:
+    from engine.device import blockio
+    from engine.device.thintarget import ThinTarget
+
     with awake(row), blockio.open_target(row.path) as target:
         yield ThinTarget(target, pool)
 

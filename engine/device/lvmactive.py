@@ -1,13 +1,14 @@
-"""What must be active while it is worked on; and whether a filesystem on it is mounted."""
+"""What must be active while it is worked on; what the kernel says of it; and whether a filesystem on it is mounted."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-from engine.device.dm import control
+from engine.device.dm import Control, control
 from engine.device.lvmreport import LogicalVolume, change
 from engine.device.mounts import mount_point
 from engine.device.probe import is_held, probe
-from engine.errors import Busy
+from engine.device.thin import PoolState, parse_pool_status
+from engine.errors import Busy, Failed
 
 
 @contextmanager
@@ -34,6 +35,14 @@ def awake(row: LogicalVolume) -> Iterator[None]:
     finally:
         with suppress(Busy):  # it is theirs now
             change("lvchange", "--activate", "n", row.full_name)
+
+
+def pool_state(devices: Control, pool: LogicalVolume) -> PoolState:
+    """The state of an active pool."""
+    status = devices.status(pool.pool_device)
+    if len(status) != 1 or status[0].type != "thin-pool":
+        raise Failed(f"{pool.full_name} is not a thin pool to the kernel")
+    return parse_pool_status(status[0].text, pool.data_block_size)
 
 
 def is_mounted(row: LogicalVolume) -> bool:
