@@ -11,12 +11,12 @@ import os
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from engine.device.native import ioctl_into
 from engine.errors import Busy, Failed, NotFound, RokError
+from engine.values import dataclass
 
 CONTROL: Final = "/dev/mapper/control"
 

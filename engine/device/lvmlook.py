@@ -10,7 +10,7 @@ device-mapper call tells in no time.
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final
 
 from engine.device import lvmgroup
@@ -20,6 +20,7 @@ from engine.device.lvmview import PoolView, view
 from engine.device.node import Node, Work
 from engine.device.thin import Sectors
 from engine.errors import NotFound
+from engine.values import dataclass
 
 _FRESH_SECONDS: Final = 2.0
 

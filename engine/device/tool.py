@@ -4,10 +4,10 @@ import os
 import shutil
 import subprocess  # noqa: TID251 - this is the border that may run programs
 from contextlib import ExitStack
-from dataclasses import dataclass
 from typing import IO, BinaryIO, Final
 
 from engine.errors import Failed
+from engine.values import dataclass
 
 # Debian's name of the package that holds a program, for the hint of an error.
 _PACKAGES: Final = {

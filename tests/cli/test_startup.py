@@ -14,6 +14,7 @@ ROOT = Path(__file__).parents[2]
 
 BORDER = {
     *("engine", "engine.clock", "engine.device", "engine.device.naming", "engine.errors", "engine.units"),
+    "engine.values",
     *("kalec", "kalec.commands", "kalec.commands.words"),
     *("rokctl", "rokctl.cli", "rokctl.names", "rokctl.options", "rokctl.render", "rokctl.signals", "rokctl.wiring"),
 }
