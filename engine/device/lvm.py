@@ -3,7 +3,8 @@
 LVM's own metadata holds all state, in tags. lvm commands change it; device-mapper is asked directly where that is enough.
 Every change holds a lock, and first clears away what a crash left half made.
 
-What reads and writes volumes, and their deltas, is imported by what needs it: to take a snapshot needs neither.
+What reads and writes volumes, their deltas, and groups of snapshots, is imported by what needs it: the start of a command is
+a large part of what one snapshot takes.
 """
 
 import os
@@ -12,7 +13,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from typing import Final
 
-from engine.device import lvmgroup, lvmspace, rules
+from engine.device import lvmspace, rules
 from engine.device.base import (
     Change,
     Filesystem,
@@ -35,7 +36,6 @@ from engine.device.lvmview import PoolView, VolumeRow, view, with_snapshots
 from engine.device.mounts import write_back
 from engine.device.naming import check_name
 from engine.device.node import THIS_NODE, Node, Work
-from engine.device.probe import probe
 from engine.device.thin import parse_thin_status
 from engine.device.tool import is_installed
 from engine.errors import Busy, NotFound, OutOfSpace
@@ -62,6 +62,8 @@ def find_pools(node: Node = THIS_NODE) -> list[Pool]:
         if seen.suspended:
             with node.idle(Work.CHANGE, row.uuid) as nobody_is_at_work:
                 if nobody_is_at_work:
+                    from engine.device import lvmgroup
+
                     lvmgroup.resume(seen.suspended)
         first = Sighting(seen, seconds, changes.get(row.uuid, 0))
         pools.append(LvmPool(node, name, row.group, row.uuid, first))
@@ -258,6 +260,8 @@ class LvmPool:
 
     def filesystem(self, volume: str, snapshot: str | None = None) -> Filesystem | None:
         """What filesystem it holds; None when none is recognised."""
+        from engine.device.probe import probe
+
         row = self._lookout.readable(volume, snapshot)
         with awake(row):
             return probe(row.path)
@@ -281,6 +285,8 @@ class LvmPool:
         except BaseException:
             seen = self._look()
             if seen.preparing:
+                from engine.device import lvmgroup
+
                 lvmgroup.clear_leftovers(seen)
             raise
 
@@ -295,6 +301,8 @@ class LvmPool:
     def _take_together(
         self, seen: PoolView, wanted: Sequence[tuple[VolumeRow, str]], group: str, shared: Sequence[str]
     ) -> PoolView:
+        from engine.device import lvmgroup
+
         lvmgroup.announce(seen, group)
         names = [
             self._create_snapshot(seen, volume, name, _snapshot_tags(volume, name, shared), "--activate", "n")

@@ -6,7 +6,6 @@ from contextlib import contextmanager, suppress
 from engine.device.dm import Control, control
 from engine.device.lvmreport import LogicalVolume, change
 from engine.device.mounts import mount_point
-from engine.device.probe import is_held, probe
 from engine.device.thin import PoolState, parse_pool_status
 from engine.errors import Busy, Failed
 
@@ -49,4 +48,8 @@ def is_mounted(row: LogicalVolume) -> bool:
     """Whether a filesystem on it is mounted, in whichever namespace. LVM and device-mapper freeze it then."""
     if not (row.active and row.open):
         return False
-    return mount_point(row.path) is not None or (is_held(row.path) and probe(row.path) is not None)
+    if mount_point(row.path) is not None:
+        return True
+    from engine.device.probe import is_held, probe
+
+    return is_held(row.path) and probe(row.path) is not None
