@@ -19,7 +19,10 @@ else:
         def declare(cls: type) -> type:
             lines = {name: value for name, value in vars(cls).items() if name not in ("__dict__", "__weakref__")}
             lines["__qualname__"] = cls.__qualname__
-            declared = dataclasses.dataclass(init=False, repr=False, eq=False, slots=True)(cls)
+            # A class and the one that it inherits from must both be frozen, or neither. Two methods are written for it.
+            inherits = any(map(dataclasses.is_dataclass, cls.__bases__))
+            declared = dataclasses.dataclass(init=False, repr=False, eq=False, slots=True, frozen=inherits)(cls)
+            declared.__dataclass_params__.frozen = True
 
             def complete() -> None:
                 """Take the methods from a class that the standard library makes of the same lines."""

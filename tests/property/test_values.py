@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import itertools
 import pickle
 from collections.abc import Callable
 from typing import Generic, TypeVar
@@ -107,6 +108,24 @@ def test_it_has_the_fields_the_patterns_and_the_replacement_of_a_dataclass():
 @pytest.mark.parametrize("through", [copy.copy, copy.deepcopy, lambda one: pickle.loads(pickle.dumps(one))])
 def test_a_copied_or_unpickled_value_is_equal(through):
     assert through(Ours("a", 5)) == Ours("a", 5)
+
+
+@pytest.mark.parametrize(
+    ("below", "above"), list(itertools.product([values.dataclass, dataclasses.dataclass], repeat=2))
+)
+def test_one_class_inherits_from_another_whichever_of_them_is_ours(below, above):
+    @below(frozen=True, slots=True)
+    class Base:
+        name: str
+
+    @above(frozen=True, slots=True)
+    class Derived(Base):
+        size: int = 3
+
+    assert dataclasses.asdict(Derived("a")) == {"name": "a", "size": 3}
+    assert Derived("a") == Derived("a", 3) != Base("a")
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        Derived("a").name = "b"
 
 
 def test_the_first_value_may_be_an_unpickled_one():
