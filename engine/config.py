@@ -9,12 +9,13 @@ from __future__ import annotations
 import difflib
 import reprlib
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, field, fields, is_dataclass, replace
+from dataclasses import field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from engine.errors import NotFound, Refused
 from engine.units import parse_size
+from engine.values import dataclass
 
 if TYPE_CHECKING:
     import yaml

@@ -5,7 +5,8 @@ normal sequences (except `normalise`) and give normal sequences, lazily, so that
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+
+from engine.values import dataclass
 
 
 @dataclass(frozen=True, slots=True, order=True)

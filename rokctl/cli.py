@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from copy import copy
 from typing import Annotated, Any, Final
 
 import typer
@@ -57,6 +58,8 @@ NOUNS: Final[Mapping[str, tuple[str, str]]] = {
 class Nouns(TyperGroup):
     """The words that may follow `rokctl`, each loaded when it is used."""
 
+    _word_after = ""  # the noun, on the command line
+
     def list_commands(self, ctx: Any) -> list[str]:
         """All nouns, in the order of the manual."""
         return list(NOUNS)
@@ -68,7 +71,8 @@ class Nouns(TyperGroup):
         module, help_text = NOUNS[cmd_name]
         if cmd_name != KALEC:
             _keep_numpy_to_one_thread()
-        loaded = typer.main.get_command(importlib.import_module(module).app)
+        app: typer.Typer = importlib.import_module(module).app
+        loaded = typer.main.get_command(_with_verb(app, self._word_after) or app)
         loaded.short_help = help_text
         read_plainly(loaded)
         return loaded
@@ -87,7 +91,18 @@ class Nouns(TyperGroup):
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """Let a word that is no noun be answered with the near ones."""
         self.commands = dict.fromkeys(NOUNS)  # type: ignore[assignment]  # only its keys are compared with the word
+        self._word_after = args[1] if len(args) > 1 else ""
         return super().resolve_command(ctx, args)
+
+
+def _with_verb(noun: typer.Typer, verb: str) -> typer.Typer | None:
+    """The noun with this verb alone: typer makes a command of each verb that a noun has. None if the word is no verb of it."""
+    found = [info for info in noun.registered_commands if info.name == verb]
+    if not found:
+        return None
+    alone = copy(noun)
+    alone.registered_commands = found
+    return alone
 
 
 def _keep_numpy_to_one_thread() -> None:

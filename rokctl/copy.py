@@ -1,13 +1,13 @@
 """Copying from the command line: from which repository to which, what, how, and what came of it; used by `repo copy`."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engine.config import Config, RepositoryConfig, override, read_destination
 from engine.errors import DoneInPart, Refused
 from engine.units import format_size
+from engine.values import dataclass
 from rokctl.lock import exclusive
 from rokctl.render import Amount, print_line
 from rokctl.wiring import Session, settings

@@ -1,10 +1,10 @@
 """The names of things on this node as people write them: `POOL`, `POOL/VOL`, `POOL/VOL@SNAP`."""
 
-from dataclasses import dataclass
 from datetime import datetime
 
 from engine.device.naming import check_name
 from engine.errors import Refused
+from engine.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

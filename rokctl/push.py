@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from engine.units import format_size
+from engine.values import dataclass
 from rokctl.wiring import Session, settings
 
 if TYPE_CHECKING:

@@ -12,6 +12,7 @@ from pathlib import PurePath
 from typing import Any, Final, TypeVar
 
 from engine.units import format_size
+from engine.values import dataclass
 
 Item = TypeVar("Item")
 Columns = Mapping[str, Callable[[Item], object]]
@@ -20,7 +21,7 @@ _BOLD: Final = "\x1b[1m"
 _PLAIN: Final = "\x1b[0m"
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True)
 class Amount:
     """Bytes to be shown to people, where they are known."""
 

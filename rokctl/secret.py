@@ -4,12 +4,12 @@ import shlex
 import subprocess  # noqa: TID251 - the passphrase program is the user's own, and no device is concerned
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from engine.config import RepositoryConfig
 from engine.errors import Failed, NotFound, Refused, WrongKey
+from engine.values import dataclass
 
 if TYPE_CHECKING:
     from engine.repo.keyblob import Secret

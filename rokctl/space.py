@@ -1,10 +1,10 @@
 """Where the space of a repository goes, as people and scripts read it; used by `repo info`."""
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from engine.errors import DoneInPart
 from engine.units import format_size
+from engine.values import dataclass
 from rokctl.render import Amount, plain
 from rokctl.wiring import Session
 

@@ -9,13 +9,14 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine.clock import Clock, StoppableClock
 from engine.errors import Refused
+from engine.values import dataclass
 from rokctl import VERSION
 from rokctl.render import Output
 

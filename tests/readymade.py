@@ -135,10 +135,4 @@ if __name__ == "__main__":
         from rokctl.__main__ import main
 
         sys.argv = ["rokctl", *words]
-        try:
-            main()
-        except SystemExit as ended:
-            # Without taking all modules apart, which would copy what is shared, and take longer than the rest.
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(ended.code)
+        main()

@@ -15,7 +15,6 @@ Failed when the kernel or a tool refuses, with what it said.
 
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
 from typing import Generic, Protocol, TypeVar
@@ -23,6 +22,7 @@ from typing import Generic, Protocol, TypeVar
 from engine.errors import Refused
 from engine.extent import Extent, between
 from engine.units import SECTOR
+from engine.values import dataclass
 
 Item = TypeVar("Item")
 

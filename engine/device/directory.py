@@ -23,6 +23,7 @@ from engine.device.base import (
     Filesystem,
     Made,
     Outcome,
+    Pool,
     PoolStatus,
     Snapshot,
     Source,
@@ -37,9 +38,10 @@ from engine.device.blockio import (
     open_source,
     open_target,
     opened,
+    sync_directory,
     translated,
 )
-from engine.device.folder import HEAD, RECORD, PoolFolder
+from engine.device.folder import HEAD, MARKER, RECORD, PoolFolder
 from engine.device.naming import check_name
 from engine.device.rules import (
     check_clone,
@@ -56,9 +58,36 @@ from engine.device.rules import (
 from engine.errors import Busy, OutOfSpace, Refused
 from engine.extent import Extent
 
+# What a directory may hold and still become a pool: what mkfs puts there, and what a crash while creating one leaves.
+_HARMLESS: Final = frozenset({"lost+found", f"{MARKER}.new"})
+
 _VOLUME_MODE: Final = 0o600  # a disk holds secrets: it is its owner's alone, and so are its snapshots
 _SNAPSHOT_MODE: Final = 0o400
 _SECTOR_UNIT: Final = 512  # of st_blocks, whatever the filesystem
+
+
+def create_directory_pool(
+    path: Path, name: str, clock: Clock, entropy: Callable[[int], bytes], *, registration: Path | None = None
+) -> Made[Pool]:
+    """A pool in a directory, known to no registry unless `registration` is its link there. Raises Refused when the directory
+    holds another pool, or anything else."""
+    check_name("pool", name)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        marker = path / MARKER
+        existing = records.read_pool(marker)
+        if existing is None:
+            _check_empty(path)
+            records.write(marker, records.PoolRecord(name, entropy(16).hex()))
+            sync_directory(path.resolve().parent)
+    except OSError as error:
+        raise translated(error, str(path), "creating a pool") from error
+    if existing is not None and existing.name != name:
+        raise Refused(
+            f"{path} is pool {existing.name} already", hint=f"call it {existing.name}, or choose another directory"
+        )
+    pool = DirectoryPool(path, clock, entropy, registration=registration)
+    return Made(pool, Outcome.ALREADY_THERE if existing else Outcome.CREATED)
 
 
 class DirectoryPool:
@@ -401,3 +430,10 @@ def _changes(old: str, new: str, *, after_is_snapshot: bool) -> Generator[Change
     with held(old, snapshot=True) as before, held(new, snapshot=after_is_snapshot) as after:
         sizes = os.fstat(before).st_size, os.fstat(after).st_size
         yield from fiemap.changes(before, after, *sizes, path=new)
+
+
+def _check_empty(path: Path) -> None:
+    others = sorted(entry.name for entry in path.iterdir() if entry.name not in _HARMLESS)
+    if others:
+        hint = f"give an empty directory, such as {path / 'pool'}"
+        raise Refused(f"{path} is not empty, and is not a pool: it holds {others[0]}", hint=hint)

@@ -3,20 +3,21 @@
 The structures are those of the kernel's `linux/dm-ioctl.h`, interface version 4. Devices are named by their UUID: unlike
 a name it needs no mangling, and it survives a rename.
 
-The call goes through ctypes, which lets other threads run while a suspend waits for the I/O in flight.
+A suspend waits for the I/O in flight: that call goes through ctypes, which lets other threads run meanwhile. The others take
+no time, and a command that needs nothing else of ctypes starts faster without it.
 """
 
 import errno
+import fcntl
 import os
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from engine.device.native import ioctl_into
 from engine.errors import Busy, Failed, NotFound, RokError
+from engine.values import dataclass
 
 CONTROL: Final = "/dev/mapper/control"
 
@@ -135,7 +136,7 @@ class Control:
             _HEADER.pack_into(argument, 0, 4, 0, 0, size, start, 0, 0, flags, 0, 0, number, b"", address.uuid.encode())
             argument[start : start + len(body)] = body
             try:
-                ioctl_into(self._file, 3 << 30 | _HEADER.size << 16 | 0xFD << 8 | command, argument)
+                _ioctl(self._file, command, argument, may_wait=bool(flags & _SUSPEND))
             except OSError as error:
                 raise _explained(verb, address, error) from error
             if not _HEADER.unpack_from(argument)[7] & _BUFFER_FULL:
@@ -164,6 +165,16 @@ def control() -> Iterator[Control]:
         yield Control(file)
     finally:
         os.close(file)
+
+
+def _ioctl(file: int, command: int, argument: bytearray, *, may_wait: bool) -> None:
+    request = 3 << 30 | _HEADER.size << 16 | 0xFD << 8 | command
+    if may_wait:
+        from engine.device.native import ioctl_into
+
+        ioctl_into(file, request, argument)
+    else:
+        fcntl.ioctl(file, request, argument)
 
 
 def _device(answer: bytearray) -> Device:

@@ -7,13 +7,13 @@ extent; XFS and btrfs do, and mark the extents for which they cannot (`linux/fie
 
 import struct
 from collections.abc import Callable, Generator, Iterable, Iterator
-from dataclasses import dataclass
 from typing import Final
 
 from engine.device import native
 from engine.device.base import Change, ChangeKind, join_changes
 from engine.device.blockio import translated
 from engine.extent import between
+from engine.values import dataclass
 
 _FIEMAP: Final = 0xC020660B
 _SYNC: Final = 0x1  # write the file's dirty pages first: until then they have no place

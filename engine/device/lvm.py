@@ -2,6 +2,9 @@
 
 LVM's own metadata holds all state, in tags. lvm commands change it; device-mapper is asked directly where that is enough.
 Every change holds a lock, and first clears away what a crash left half made.
+
+What reads and writes volumes, their deltas, and groups of snapshots, is imported by what needs it: the start of a command is
+a large part of what one snapshot takes.
 """
 
 import os
@@ -10,7 +13,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from typing import Final
 
-from engine.device import blockio, lvmdelta, lvmgroup, lvmspace, rules
+from engine.device import lvmspace, rules
 from engine.device.base import (
     Change,
     Filesystem,
@@ -25,7 +28,7 @@ from engine.device.base import (
     check_size,
 )
 from engine.device.dm import Control, control, is_available
-from engine.device.lvmactive import awake, is_mounted, running
+from engine.device.lvmactive import awake, is_mounted, pool_state, running
 from engine.device.lvmlook import Lookout, Sighting, row_by_kernel
 from engine.device.lvmreport import LogicalVolume, change, logical_volumes
 from engine.device.lvmtags import Tag, choose_name, name_room, parse_tags, tag
@@ -33,9 +36,7 @@ from engine.device.lvmview import PoolView, VolumeRow, view, with_snapshots
 from engine.device.mounts import write_back
 from engine.device.naming import check_name
 from engine.device.node import THIS_NODE, Node, Work
-from engine.device.probe import probe
 from engine.device.thin import parse_thin_status
-from engine.device.thintarget import ThinTarget
 from engine.device.tool import is_installed
 from engine.errors import Busy, NotFound, OutOfSpace
 from engine.extent import Extent
@@ -61,6 +62,8 @@ def find_pools(node: Node = THIS_NODE) -> list[Pool]:
         if seen.suspended:
             with node.idle(Work.CHANGE, row.uuid) as nobody_is_at_work:
                 if nobody_is_at_work:
+                    from engine.device import lvmgroup
+
                     lvmgroup.resume(seen.suspended)
         first = Sighting(seen, seconds, changes.get(row.uuid, 0))
         pools.append(LvmPool(node, name, row.group, row.uuid, first))
@@ -89,7 +92,7 @@ class LvmPool:
         """Read the state of the pool."""
         seen = self._look()
         with running(seen.row), control() as devices:
-            state = lvmdelta.pool_state(devices, seen.row)
+            state = pool_state(devices, seen.row)
         return PoolStatus(
             name=seen.name,
             kind="lvm",
@@ -257,6 +260,8 @@ class LvmPool:
 
     def filesystem(self, volume: str, snapshot: str | None = None) -> Filesystem | None:
         """What filesystem it holds; None when none is recognised."""
+        from engine.device.probe import probe
+
         row = self._lookout.readable(volume, snapshot)
         with awake(row):
             return probe(row.path)
@@ -280,6 +285,8 @@ class LvmPool:
         except BaseException:
             seen = self._look()
             if seen.preparing:
+                from engine.device import lvmgroup
+
                 lvmgroup.clear_leftovers(seen)
             raise
 
@@ -294,6 +301,8 @@ class LvmPool:
     def _take_together(
         self, seen: PoolView, wanted: Sequence[tuple[VolumeRow, str]], group: str, shared: Sequence[str]
     ) -> PoolView:
+        from engine.device import lvmgroup
+
         lvmgroup.announce(seen, group)
         names = [
             self._create_snapshot(seen, volume, name, _snapshot_tags(volume, name, shared), "--activate", "n")
@@ -324,7 +333,7 @@ class LvmPool:
 
     def _check_space(self, seen: PoolView) -> None:
         with running(seen.row), control() as devices:
-            shortage = lvmspace.shortage(lvmdelta.pool_state(devices, seen.row))
+            shortage = lvmspace.shortage(pool_state(devices, seen.row))
         if shortage:
             raise OutOfSpace(
                 f"pool {self._name} takes no new snapshot: {shortage}",
@@ -332,6 +341,8 @@ class LvmPool:
             )
 
     def _changes(self, old: LogicalVolume, new: LogicalVolume) -> Generator[Change, None, None]:
+        from engine.device import lvmdelta
+
         if old.uuid == new.uuid:
             return
         pool = self._lookout.pool()
@@ -339,6 +350,8 @@ class LvmPool:
             yield from lvmdelta.changes(self._node, pool, old, new, self._lookout.check_present)
 
     def _mappings(self, row: LogicalVolume) -> Generator[Extent, None, None]:
+        from engine.device import lvmdelta
+
         pool = self._lookout.pool()
         with running(pool):
             yield from lvmdelta.mappings(self._node, pool, row, self._lookout.check_present)
@@ -346,12 +359,17 @@ class LvmPool:
 
 @contextmanager
 def _source(row: LogicalVolume, snapshot: bool) -> Iterator[Source]:
+    from engine.device import blockio
+
     with awake(row), blockio.open_source(row.path, snapshot=snapshot) as source:
         yield source
 
 
 @contextmanager
 def _target(pool: LogicalVolume, row: LogicalVolume) -> Iterator[Target]:
+    from engine.device import blockio
+    from engine.device.thintarget import ThinTarget
+
     with awake(row), blockio.open_target(row.path) as target:
         yield ThinTarget(target, pool)
 

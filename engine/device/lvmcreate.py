@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -24,6 +23,7 @@ from engine.device.naming import check_name
 from engine.device.node import THIS_NODE, Node
 from engine.errors import Failed, NotFound, OutOfSpace, Refused
 from engine.units import KIB, format_size
+from engine.values import dataclass
 
 # A full pool answers writes with "no space" at once. LVM's default lets them hang, unkillable, for a minute, in case
 # someone grows the pool meanwhile, and answers "I/O error" after that.

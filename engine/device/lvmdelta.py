@@ -10,10 +10,11 @@ from contextlib import contextmanager
 from typing import BinaryIO
 
 from engine.device.base import Change
-from engine.device.dm import Control, control
+from engine.device.dm import control
+from engine.device.lvmactive import pool_state
 from engine.device.lvmreport import LogicalVolume
 from engine.device.node import Node, Work
-from engine.device.thin import Mode, PoolState, parse_pool_status
+from engine.device.thin import Mode
 from engine.device.thinxml import read_delta, read_mappings
 from engine.device.tool import spool
 from engine.errors import Failed
@@ -41,14 +42,6 @@ def mappings(node: Node, pool: LogicalVolume, volume: LogicalVolume, check: Chec
     with _output_of(node, pool, "thin_dump", "--dev-id", str(volume.thin_id)) as xml:
         check(volume)
         yield from read_mappings(xml, thin_id=volume.thin_id, size=volume.size)
-
-
-def pool_state(devices: Control, pool: LogicalVolume) -> PoolState:
-    """The state of an active pool."""
-    status = devices.status(pool.pool_device)
-    if len(status) != 1 or status[0].type != "thin-pool":
-        raise Failed(f"{pool.full_name} is not a thin pool to the kernel")
-    return parse_pool_status(status[0].text, pool.data_block_size)
 
 
 @contextmanager

@@ -17,7 +17,6 @@ import os
 import signal
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from typing import Final
 
 from engine.device.dm import Control, control
@@ -26,6 +25,7 @@ from engine.device.lvmtags import Tag, tag
 from engine.device.lvmview import PoolView
 from engine.device.mounts import write_back
 from engine.errors import Failed
+from engine.values import dataclass
 
 _MCL_CURRENT: Final = 1
 _MCL_FUTURE: Final = 2

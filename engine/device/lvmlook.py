@@ -10,16 +10,16 @@ device-mapper call tells in no time.
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final
 
-from engine.device import lvmgroup
 from engine.device.dm import Address, Target, control
 from engine.device.lvmreport import LogicalVolume, logical_volumes, uuid_of_device
 from engine.device.lvmview import PoolView, view
 from engine.device.node import Node, Work
 from engine.device.thin import Sectors
 from engine.errors import NotFound
+from engine.values import dataclass
 
 _FRESH_SECONDS: Final = 2.0
 
@@ -57,6 +57,8 @@ class Lookout:
             quiet = first is not None and first.changes == changes and changes % 2 == 0
             seen = first.view if first is not None and quiet else self._look_again()
             if seen.preparing:
+                from engine.device import lvmgroup
+
                 lvmgroup.clear_leftovers(seen)
                 seen = self._look_again()
             yield seen

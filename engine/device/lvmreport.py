@@ -7,13 +7,13 @@ import itertools
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
 from engine.device.dm import Address
 from engine.device.tool import attempt, complaint
 from engine.errors import Busy, Failed, OutOfSpace, RokError
+from engine.values import dataclass
 
 _SETTINGS: Final = 'report/time_format="%s"'
 _VOLUME_FIELDS: Final = (

@@ -5,8 +5,7 @@ from typing import Final
 
 from engine.device.base import Outcome
 from engine.device.dm import control
-from engine.device.lvmdelta import pool_state
-from engine.device.lvmdevices import check_devices, claim, release
+from engine.device.lvmactive import pool_state
 from engine.device.lvmreport import LogicalVolume, change, logical_volumes, physical_volumes
 from engine.device.lvmtags import Origin, parse_tags
 from engine.device.lvmview import PoolView
@@ -110,6 +109,8 @@ def remove(seen: PoolView) -> None:
 
 
 def _remove_group(pool: LogicalVolume) -> None:
+    from engine.device.lvmdevices import release
+
     others = [row.full_name for row in logical_volumes(pool.group) if row.uuid != pool.uuid]
     if others:
         raise Refused(f"volume group {pool.group} holds what is not of the pool: {', '.join(others)}")
@@ -120,6 +121,8 @@ def _remove_group(pool: LogicalVolume) -> None:
 
 
 def _add_devices(seen: PoolView, devices: tuple[str, ...]) -> None:
+    from engine.device.lvmdevices import check_devices, claim, release
+
     if seen.origin is not Origin.DEVICES:
         raise Refused(
             f"volume group {seen.row.group} of pool {seen.name} was not made by rokctl, which gives it no devices",

@@ -5,7 +5,7 @@ Pure: a list of rows in, values out.
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Final
 
@@ -13,6 +13,7 @@ from engine.device.base import Snapshot, Volume
 from engine.device.lvmreport import LogicalVolume
 from engine.device.lvmtags import Origin, Tag, parse_tags
 from engine.device.rules import check_own, not_found
+from engine.values import dataclass
 
 _SECONDS: Final = re.compile("[0-9]{1,11}")
 

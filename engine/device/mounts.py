@@ -7,8 +7,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from engine.device.native import sync_filesystem
-
 _TABLE: Final = Path("/proc/self/mountinfo")
 _ESCAPE: Final = re.compile(r"\\([0-7]{3})")
 
@@ -29,6 +27,8 @@ def write_back(devices: Iterable[str]) -> None:
     What freezes them soon after has little left to write, and keeps their users waiting for so much less.
     """
     for place in filter(None, map(mount_point, devices)):
+        from engine.device.native import sync_filesystem
+
         with suppress(OSError):  # the freeze will tell
             folder = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             try:

@@ -2,26 +2,20 @@
 
 Directory pools are found through symlinks `pools/NAME` in the state directory; other kinds through finders, which ask the
 kernel. The links are for convenience: a pool whose link is lost is registered again by `create_directory`.
+
+What directory pools are made of is imported where there is one: half of what a command on an LVM pool would import.
 """
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Final
 
 from engine.clock import Clock
-from engine.device import records
 from engine.device.base import Made, Outcome, Pool
-from engine.device.blockio import sync_directory, translated
-from engine.device.directory import DirectoryPool
-from engine.device.folder import MARKER
 from engine.device.naming import check_name
 from engine.device.rules import not_found
 from engine.errors import NotFound, Refused
 
 Finder = Callable[[], Sequence[Pool]]
-
-# What a directory may hold and still become a pool: what mkfs puts there, and what a crash while creating one leaves.
-_HARMLESS: Final = frozenset({"lost+found", f"{MARKER}.new"})
 
 
 class Pools:
@@ -61,6 +55,8 @@ class Pools:
 
         Raises Refused when the directory holds another pool, or anything else, or when another pool has the name.
         """
+        from engine.device.directory import create_directory_pool
+
         check_name("pool", name)
         self._check_free(name, path.absolute())
         made = create_directory_pool(path, name, self._clock, self._entropy, registration=self._links / name)
@@ -85,10 +81,15 @@ class Pools:
         return [pool for finder in self._finders for pool in finder()]
 
     def _is_there(self, name: str) -> bool:
+        from engine.device import records
+        from engine.device.folder import MARKER
+
         record = records.read_pool(self._links / name / MARKER)
         return record is not None and record.name == name
 
     def _open_directory(self, name: str) -> Pool:
+        from engine.device.directory import DirectoryPool
+
         link = self._links / name
         if not self._is_there(name):
             hint = f"mount its filesystem, or forget the pool with `rokctl pool remove {name}`"
@@ -105,6 +106,8 @@ class Pools:
                 raise Refused(f"pool {name} exists already, at {pool.status().location}", hint="choose another name")
 
     def _register(self, name: str, path: Path) -> None:
+        from engine.device.blockio import translated
+
         link, unfinished = self._links / name, self._links / f".{name}.new"
         try:
             self._links.mkdir(parents=True, exist_ok=True)
@@ -113,33 +116,3 @@ class Pools:
             unfinished.rename(link)
         except OSError as error:
             raise translated(error, str(link), "registering the pool") from error
-
-
-def create_directory_pool(
-    path: Path, name: str, clock: Clock, entropy: Callable[[int], bytes], *, registration: Path | None = None
-) -> Made[Pool]:
-    """A pool in a directory, known to no registry unless `registration` is its link there. See `create_directory`."""
-    check_name("pool", name)
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        marker = path / MARKER
-        existing = records.read_pool(marker)
-        if existing is None:
-            _check_empty(path)
-            records.write(marker, records.PoolRecord(name, entropy(16).hex()))
-            sync_directory(path.resolve().parent)
-    except OSError as error:
-        raise translated(error, str(path), "creating a pool") from error
-    if existing is not None and existing.name != name:
-        raise Refused(
-            f"{path} is pool {existing.name} already", hint=f"call it {existing.name}, or choose another directory"
-        )
-    pool = DirectoryPool(path, clock, entropy, registration=registration)
-    return Made(pool, Outcome.ALREADY_THERE if existing else Outcome.CREATED)
-
-
-def _check_empty(path: Path) -> None:
-    others = sorted(entry.name for entry in path.iterdir() if entry.name not in _HARMLESS)
-    if others:
-        hint = f"give an empty directory, such as {path / 'pool'}"
-        raise Refused(f"{path} is not empty, and is not a pool: it holds {others[0]}", hint=hint)

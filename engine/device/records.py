@@ -11,13 +11,14 @@ import errno
 import json
 import os
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from engine.clock import parse_moment
 from engine.device.blockio import opened, sync_directory, translated
 from engine.errors import Damaged, Refused
+from engine.values import dataclass
 
 _FORMAT: Final = 1
 

@@ -3,12 +3,12 @@
 Formats: the kernel's `Documentation/admin-guide/device-mapper/thin-provisioning.rst`.
 """
 
-from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
 from engine.errors import Failed
 from engine.units import KIB, SECTOR
+from engine.values import dataclass
 
 METADATA_BLOCK_SIZE: Final = 4 * KIB
 

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 from engine.device.base import Target
 from engine.device.dm import control
-from engine.device.lvmdelta import pool_state
+from engine.device.lvmactive import pool_state
 from engine.device.lvmreport import LogicalVolume
 from engine.device.lvmspace import shortage
 from engine.device.thin import Mode

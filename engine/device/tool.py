@@ -1,15 +1,13 @@
 """Running the programs that LVM, thin-provisioning-tools and util-linux bring."""
 
 import os
-import shlex
 import shutil
 import subprocess  # noqa: TID251 - this is the border that may run programs
-import tempfile
 from contextlib import ExitStack
-from dataclasses import dataclass
 from typing import IO, BinaryIO, Final
 
 from engine.errors import Failed
+from engine.values import dataclass
 
 # Debian's name of the package that holds a program, for the hint of an error.
 _PACKAGES: Final = {
@@ -57,6 +55,8 @@ def spool(*argv: str) -> BinaryIO:
 
     Raises Failed, with what the program said, when it did not exit with 0. An interrupt kills the program.
     """
+    import tempfile  # and with it half a dozen modules, which most of what runs a program has no need of
+
     with ExitStack() as on_failure:
         stdout = on_failure.enter_context(tempfile.TemporaryFile(prefix="rokctl-"))
         with _memory("stderr") as stderr:
@@ -80,6 +80,8 @@ def is_installed(program: str) -> bool:
 
 def complaint(argv: tuple[str, ...], status: int, stderr: str) -> str:
     """One sentence on a program that failed: what it was to do, how it ended, and what it said, warnings left out."""
+    import shlex
+
     ended = f"was killed by signal {-status}" if status < 0 else f"failed with status {status}"
     lines = [line.strip().rstrip(".") for line in stderr.splitlines()]
     said = [line for line in lines if line and not line.startswith("WARNING:")] or [line for line in lines if line]

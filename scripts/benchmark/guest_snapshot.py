@@ -40,12 +40,14 @@ def volumes() -> list[dict[str, str]]:
 
 
 def one_snapshot(guest: Guest, origin: str, runs: int) -> dict[str, Any]:
-    """`rokctl snapshot create`, `lvcreate -s` and the start of a bare typer program in turn: the least of each, in seconds."""
+    """`rokctl snapshot create`, and in turn with it the programs that it is compared with: the least of each, in seconds."""
     walls: dict[str, list[float]] = {}
     for number in range(runs + 1):
         plain = ("lvcreate", "-q", "--snapshot", "--setactivationskip", "n", "--name", f"plain{number}", origin)
         taken = {
+            "python": guest.run(sys.executable, "-c", "pass"),
             "start": guest.run(*BARE_TYPER),
+            "lvs": guest.run("lvs", "--options", "lv_name,lv_tags,lv_active_locally"),
             "lvcreate": guest.run(*plain),
             "rokctl": guest.rokctl("snapshot", "create", f"bench/v0@one{number}")[1],
         }

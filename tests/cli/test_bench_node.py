@@ -50,7 +50,7 @@ def test_without_restic_the_check_fails_and_the_rest_is_shown():
 
 
 def test_a_snapshot_may_take_a_fifth_more_than_lvcreate_and_the_start():
-    one = {"rokctl": 1.3, "lvcreate": 0.6, "start": 0.4}
+    one = {"rokctl": 1.3, "lvcreate": 0.6, "lvs": 0.2, "start": 0.4, "python": 0.1}
     still = {"rokctl": 0.009, "lvcreate": 0.1, "dmsetup": 0.2, "nothing": 0.001}
     rows = snapshot_rows({"one": one, "group": {"standstill": still, "inside": {FROM_SUSPEND_TO_RESUME: 0.008}}})
     assert [row.what for row in rows if row.most is not None and row.ratio > row.most] == [rows[0].what]

@@ -14,6 +14,7 @@ ROOT = Path(__file__).parents[2]
 
 BORDER = {
     *("engine", "engine.clock", "engine.device", "engine.device.naming", "engine.errors", "engine.units"),
+    "engine.values",
     *("kalec", "kalec.commands", "kalec.commands.words"),
     *("rokctl", "rokctl.cli", "rokctl.names", "rokctl.options", "rokctl.render", "rokctl.signals", "rokctl.wiring"),
 }
@@ -21,6 +22,11 @@ A_LISTING_IN_A_DIRECTORY = BORDER | {
     *("rokctl.snapshot", "rokctl.push", "engine.config", "engine.extent", "engine.pages", "engine.pagecache"),
     *(f"engine.device.{name}" for name in ("base", "pools", "directory", "folder", "records", "rules", "inuse")),
     *(f"engine.device.{name}" for name in ("blockio", "native", "filecopy", "fiemap")),
+}
+A_SNAPSHOT_ON_LVM = {
+    *("rokctl.snapshot", "rokctl.push", "engine.config", "engine.extent"),
+    *(f"engine.device.{name}" for name in ("base", "pools", "rules", "dm", "mounts", "node", "thin", "tool", "lvm")),
+    *(f"engine.device.lvm{name}" for name in ("active", "look", "report", "space", "tags", "view")),
 }
 # Beyond what `import typer` brings. With a configuration file, yaml comes on top.
 FOREIGN = {"typer", "json", "_json", "ctypes", "_ctypes", "mmap", "struct", "_struct"}
@@ -60,6 +66,16 @@ def test_a_command_loads_what_it_needs_and_nothing_else(rokctl, world, tmp_path,
     own = {name for name in loaded if name.partition(".")[0] in ("engine", "kalec", "rokctl")}
     assert own == ours
     assert {name.partition(".")[0] for name in loaded - own} <= FOREIGN
+
+
+@pytest.mark.slow
+def test_to_take_a_snapshot_on_lvm_nothing_is_loaded_that_reads_volumes_or_knows_other_pools():
+    modules = "rokctl.cli, rokctl.snapshot, engine.config, engine.device.pools, engine.device.lvm"
+    loaded = modules_after(f"import {modules}", world={}) - modules_after("import rokctl.cli", world={})
+
+    own = {name for name in loaded if name.partition(".")[0] in ("engine", "kalec", "rokctl")}
+    assert own == A_SNAPSHOT_ON_LVM
+    assert loaded - own <= {"struct", "_struct"}
 
 
 def test_no_option_of_any_command_is_left_to_typer_which_would_load_pydantic():

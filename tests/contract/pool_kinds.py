@@ -19,8 +19,7 @@ from pathlib import Path
 import pytest
 
 from engine.device.base import Pool
-from engine.device.directory import DirectoryPool
-from engine.device.pools import create_directory_pool
+from engine.device.directory import DirectoryPool, create_directory_pool
 from engine.device.sim import SimPool
 from engine.units import MIB
 

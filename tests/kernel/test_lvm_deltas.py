@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from lvm_fixture import GROUP, lvm
 
-from engine.device import lvmdelta
 from engine.device.base import Change, ChangeKind
 from engine.device.dm import control
 from engine.device.lvm import LvmPool
+from engine.device.lvmactive import pool_state
 from engine.device.lvmreport import LogicalVolume, logical_volumes
 from engine.errors import Failed
 from engine.extent import Extent, total
@@ -83,7 +83,7 @@ def test_a_metadata_snapshot_that_a_killed_process_left_is_released(pool: LvmPoo
     row = pool_row()
     with control() as devices:
         devices.message(row.pool_device, "reserve_metadata_snap")
-        assert lvmdelta.pool_state(devices, row).metadata_snapshot_held
+        assert pool_state(devices, row).metadata_snapshot_held
     with pool.open_target("vol") as target:
         target.write(BLOCK, b"x" * 4096)
         target.flush()
@@ -91,7 +91,7 @@ def test_a_metadata_snapshot_that_a_killed_process_left_is_released(pool: LvmPoo
     assert delta(pool, "old", None) == [Change(Extent(BLOCK, BLOCK), ChangeKind.CHANGED)]
 
     with control() as devices:
-        assert not lvmdelta.pool_state(devices, row).metadata_snapshot_held
+        assert not pool_state(devices, row).metadata_snapshot_held
 
 
 def test_a_slow_reader_of_a_delta_holds_no_metadata_snapshot(pool: LvmPool) -> None:
@@ -106,7 +106,7 @@ def test_a_slow_reader_of_a_delta_holds_no_metadata_snapshot(pool: LvmPool) -> N
     with closing(slow):
         next(slow)
         with control() as devices:
-            assert not lvmdelta.pool_state(devices, pool_row()).metadata_snapshot_held
+            assert not pool_state(devices, pool_row()).metadata_snapshot_held
         assert len(delta(pool, "old", None)) == 50
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from engine.device.base import Change, ChangeKind, Pool
-from engine.device.pools import create_directory_pool
+from engine.device.directory import create_directory_pool
 from engine.device.sim import SimPool
 from engine.errors import NotFound
 from engine.extent import Extent, between

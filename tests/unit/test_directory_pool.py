@@ -13,8 +13,7 @@ from pathlib import Path
 import pytest
 
 from engine.device.base import Outcome, Pool
-from engine.device.directory import DirectoryPool
-from engine.device.pools import create_directory_pool
+from engine.device.directory import DirectoryPool, create_directory_pool
 from engine.errors import Busy, Damaged, NotFound, OutOfSpace, Refused
 from engine.extent import Extent
 from engine.units import KIB, MIB
