@@ -30,7 +30,9 @@ else:
                 for name in _METHODS:
                     if name in vars(whole):
                         setattr(declared, name, vars(whole)[name])
+                # What makes values comes last: another thread has either all methods, or completes the class once more.
                 declared.__setstate__ = _set_state
+                declared.__init__ = vars(whole)["__init__"]
 
             # These two make every value: `_set_state` the copied and the unpickled ones.
             def __init__(self: Any, *args: object, **kwargs: object) -> None:  # noqa: N807 - it is one
@@ -48,7 +50,7 @@ else:
         return declare
 
 
-_METHODS: Final = ("__init__", "__repr__", "__eq__", "__hash__", "__lt__", "__le__", "__gt__", "__ge__")
+_METHODS: Final = ("__repr__", "__eq__", "__hash__", "__lt__", "__le__", "__gt__", "__ge__")
 
 
 def _refuse(self: object, name: str, *_: object) -> None:

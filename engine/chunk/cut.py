@@ -7,7 +7,6 @@ seed alone, and `recut` gives the same from an older map and what changed since.
 from bisect import bisect_left, bisect_right
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import accumulate
 from typing import Final, TypeVar
 
@@ -16,6 +15,7 @@ import numpy as np
 from engine.chunk.fingerprint import Flags, Window
 from engine.chunk.grid import BLOCK, REGION_BLOCKS
 from engine.chunk.rule import AHEAD, BEHIND, LONGEST, Borders
+from engine.values import dataclass
 
 __all__ = ["BLOCK", "REGION_BLOCKS", "Fresh", "Hole", "Kept", "Read", "Window", "cut", "recut"]
 

@@ -1,6 +1,5 @@
 """What each 4 KiB block says to the rule that cuts chunks: a hash, whether it is all zeros, whether a file ends in it."""
 
-from dataclasses import dataclass
 from itertools import repeat
 from typing import Final
 
@@ -11,6 +10,7 @@ from xxhash import xxh3_64_intdigest
 from engine.chunk.grid import BLOCK
 from engine.pages import pages
 from engine.units import MIB
+from engine.values import dataclass
 
 Flags = NDArray[np.bool_]
 

@@ -8,7 +8,7 @@ the destination is loaded once for many versions: the session of each is the hei
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import Enum
 from itertools import pairwise
 
@@ -24,6 +24,7 @@ from engine.repo.repository import Repository
 from engine.repo.session import Purpose, Session, open_heir
 from engine.repo.tags import Tags, seal_tags, tags_of
 from engine.store.base import BlobExists
+from engine.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,12 +3,12 @@
 import heapq
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
-from dataclasses import dataclass
 from typing import Final
 
 from engine.device.base import Change, ChangeKind, Pool, Source, join_changes
 from engine.extent import Extent, align, between, clip, intersect, join, subtract
 from engine.units import KIB, MIB
+from engine.values import dataclass
 
 _STEP: Final = MIB
 _GRAIN: Final = 4 * KIB  # the unit of a comparison byte by byte: what most filesystems write

@@ -1,13 +1,13 @@
 """What it takes to make a volume hold a member of a version, region by region: from nothing, from anything, or from a base."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 
 from engine.extent import Extent, between, split, subtract
 from engine.ops.plan import by_region
 from engine.repo.manifest import Member
 from engine.repo.map import BLOCK, REGION, ZEROS, Entry, hole_region, region_blocks
 from engine.repo.reader import Reader
+from engine.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,6 @@ Rules look at each object on its own, so no grouping can be wrong. The space of 
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime, tzinfo
 from enum import Enum
 
@@ -15,6 +14,7 @@ from engine.repo.manifest import Manifest
 from engine.repo.naming import ObjectName, VersionReference
 from engine.repo.repository import Repository, Survey, near
 from engine.repo.tags import Tags, all_tags, tags_of
+from engine.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

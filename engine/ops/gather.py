@@ -1,12 +1,12 @@
 """Writing chunks to a volume in long runs: what adjoins there is put side by side, and written at once, behind its maker."""
 
-from dataclasses import dataclass
 from typing import Final
 
 from engine.device.base import Target
 from engine.repo.map import BLOCK, CHUNK_LIMIT, REGION, Entry
 from engine.repo.reader import Room
 from engine.units import MIB
+from engine.values import dataclass
 from engine.writebehind import WriteBehind
 
 RUN_LIMIT: Final = 2 * MIB

@@ -1,13 +1,13 @@
 """How a repository grew: what was sent day by day, or by longer periods, from the manifests alone."""
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import Enum
 from typing import Final
 
 from engine.policy.period import day, month, week, year
 from engine.repo.manifest import Manifest
+from engine.values import dataclass
 
 
 class Period(Enum):

@@ -1,6 +1,5 @@
 """The keys of a repository: who can open it. All of them wrap one master key, which never changes."""
 
-from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
 from typing import Final
@@ -12,6 +11,7 @@ from engine.repo.paper import PaperKey
 from engine.repo.repository import Repository
 from engine.repo.unlock import try_keys
 from engine.store.base import NoSuchBlob
+from engine.values import dataclass
 
 _ID_LENGTH: Final = 32
 _SHORTEST_ID: Final = 4

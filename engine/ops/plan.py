@@ -1,12 +1,12 @@
 """What a push must look at: regions of volumes, from an allocation map or from a delta."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import groupby
 
 from engine.device.base import Change, ChangeKind
 from engine.extent import Extent, align, complement, normalise, split, subtract
 from engine.repo.map import BLOCK, REGION, region_blocks
+from engine.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

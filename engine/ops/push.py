@@ -2,7 +2,7 @@
 
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from engine.device.base import Change, Filesystem, Outcome, Pool, Snapshot, Source
 from engine.errors import Damaged, NotFound, Refused
@@ -17,6 +17,7 @@ from engine.repo.reader import Missing
 from engine.repo.repository import Repository
 from engine.repo.session import Purpose, Session
 from engine.units import format_size
+from engine.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

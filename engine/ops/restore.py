@@ -7,7 +7,6 @@ pushed, is not written again.
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -25,6 +24,7 @@ from engine.repo.map import BLOCK, REGION, ZEROS, Entry, region_blocks
 from engine.repo.reader import Missing, Reader, Room
 from engine.repo.repository import Repository
 from engine.units import format_size
+from engine.values import dataclass
 from engine.writebehind import WriteBehind
 
 NEAR_WORKERS: Final = min(os.cpu_count() or 1, 16)  # for a store that is a directory of this node

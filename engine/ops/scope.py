@@ -1,11 +1,11 @@
 """Which objects a command is about."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from engine.errors import NotFound
 from engine.repo.naming import ObjectName
 from engine.repo.repository import Survey, near
+from engine.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

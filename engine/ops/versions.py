@@ -1,7 +1,6 @@
 """Versions in a repository, looked at without a pool: what differs between two of them, and whether one can be read in whole."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final
 
 from engine.crew import employ
@@ -13,6 +12,7 @@ from engine.repo.manifest import Manifest, Member
 from engine.repo.map import REGION, page_count, page_regions, region_count
 from engine.repo.reader import Missing, Reader, Room
 from engine.repo.repository import Repository
+from engine.values import dataclass
 
 DEFAULT_WORKERS: Final = 4
 

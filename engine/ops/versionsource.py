@@ -7,7 +7,6 @@ import threading
 from bisect import bisect_right
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 from engine.device.base import Change, ChangeKind
 from engine.errors import Damaged
@@ -16,6 +15,7 @@ from engine.ops.difference import difference_tasks, extent_of, fresh_tasks
 from engine.repo.manifest import Manifest, Member
 from engine.repo.map import BLOCK, PAGE_REGIONS, REGION, Entry
 from engine.repo.reader import Missing, Reader, Room
+from engine.values import dataclass
 
 
 class HurtVersion(Damaged):

@@ -7,7 +7,7 @@ taken of it, and asking again starts afresh. Runs of zeros are not written; they
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -18,6 +18,7 @@ from engine.errors import Failed, NotFound, Refused
 from engine.extent import between
 from engine.progress import Progress
 from engine.units import KIB, MIB, SECTOR
+from engine.values import dataclass
 
 IMPORTING: Final = "import"  # what `Volume.restoring` says while an import writes; no version is called that
 

@@ -5,7 +5,6 @@ rules applied again to what they kept keep all of it, and the order in which the
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
 from enum import Enum
 from typing import Final
@@ -13,6 +12,7 @@ from typing import Final
 from engine.errors import Refused
 from engine.policy.duration import Duration
 from engine.policy.period import day, hour, month, week, year
+from engine.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,6 @@ import os
 import threading
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Generic, Protocol, TypeVar
 
@@ -22,6 +21,7 @@ import numpy.typing as npt
 
 from engine.errors import Damaged
 from engine.heap import trim_heap
+from engine.values import dataclass
 
 Mask = npt.NDArray[np.bool_]
 Fill = Callable[[int], None]  # writes a layer into an empty file, given its descriptor. Raises OSError.

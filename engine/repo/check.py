@@ -7,7 +7,6 @@ over from pushes and collections that died is noted, and is no damage.
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import timedelta
 from enum import Enum
 from typing import Final
@@ -27,6 +26,7 @@ from engine.repo.sample import Sample
 from engine.repo.session import LEASE_SECONDS, open_record, session_of
 from engine.repo.tags import all_tags
 from engine.store.base import Blob, NoSuchBlob
+from engine.values import dataclass
 
 DEFAULT_WORKERS: Final = min(os.cpu_count() or 1, 4)
 

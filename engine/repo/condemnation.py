@@ -4,7 +4,6 @@ rok-repository(5), COLLECTION. A record `gc/<name>` is made once and never chang
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, Protocol
 
@@ -13,6 +12,7 @@ from engine.repo.document import DOCUMENT_LIMIT, Fields, open_document, seal_doc
 from engine.repo.pack import PackName, parse_pack_key
 from engine.repo.seal import Entropy, Keyring
 from engine.store.base import Buffer, NoSuchBlob, Store
+from engine.values import dataclass
 
 GC_PREFIX: Final = "gc/"
 S0_PREFIX: Final = "s0/"

@@ -4,7 +4,6 @@ Any number may run at once. A fact is never lost: an old segment goes only after
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 from engine.errors import Damaged
@@ -12,6 +11,7 @@ from engine.repo.pack import PackName
 from engine.repo.repository import Repository
 from engine.repo.segment import ENTRY_LIMIT, PackFacts, segments_of
 from engine.repo.stated import Statement, statement_of
+from engine.values import dataclass
 
 SMALL: Final = ENTRY_LIMIT // 4  # entries: below it a segment is worth joining with others
 MANY: Final = 16

@@ -5,11 +5,11 @@ today is `TODAY`; what was written before is read for ever.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import ClassVar, Final
 
 from engine.errors import Failed
 from engine.units import GIB, KIB, MIB
+from engine.values import dataclass
 
 KEY_LENGTH: Final = 32
 

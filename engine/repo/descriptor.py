@@ -3,7 +3,6 @@
 import hmac
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
@@ -15,6 +14,7 @@ from engine.repo.document import Fields, canonical, parse_object
 from engine.repo.seal import Keyring
 from engine.store.base import NoSuchBlob, Store
 from engine.units import KIB
+from engine.values import dataclass
 
 DESCRIPTOR_KEY: Final = "repository"
 FORMAT: Final = 1

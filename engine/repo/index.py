@@ -6,7 +6,6 @@ threads.
 
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Final
 
@@ -27,6 +26,7 @@ from engine.repo.keys import (
 from engine.repo.pack import PackKind, PackName
 from engine.repo.segment import PackFacts
 from engine.repo.table import Table, table_in_memory
+from engine.values import dataclass
 
 _RECENT_LIMIT: Final = 1 << 16
 

@@ -1,7 +1,7 @@
 """Key blobs: the master key, wrapped for one passphrase or one key file (rok-repository(5), KEYS). No input or output."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, field, fields
 from datetime import datetime
 from enum import Enum
 from typing import Any, Final
@@ -14,6 +14,7 @@ from engine.repo.derivation import DERIVATIONS, TODAY, Derivation
 from engine.repo.document import canonical, parse_object
 from engine.repo.seal import BOX_OVERHEAD, NONCE, TAG, AesGcm, Entropy, Keyring, open_box, seal_box
 from engine.units import KIB, MIB
+from engine.values import dataclass
 
 KEYS_PREFIX: Final = "keys/"
 KEY_FILE_LIMIT: Final = 8 * MIB

@@ -4,7 +4,7 @@ Everything here is read anew, in the order of rules I5 and I7 of rok-repository(
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import compress
 from typing import Final
 
@@ -17,6 +17,7 @@ from engine.repo.repository import Repository
 from engine.repo.rescue import readable
 from engine.repo.session import open_record, session_of
 from engine.store.base import Blob, NoSuchBlob
+from engine.values import dataclass
 
 Roots = tuple[bytes, ...]  # of the members of a version
 

@@ -4,7 +4,7 @@ Fields that this program does not know are kept in `extra`, and written again wh
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime
 from typing import Any, Final
 
@@ -14,6 +14,7 @@ from engine.repo.map import VOLUME_LIMIT
 from engine.repo.naming import ObjectName
 from engine.repo.seal import Entropy, Keyring
 from engine.store.base import Buffer
+from engine.values import dataclass
 
 MANIFEST_FORMAT: Final = 1
 _MAGIC: Final = b"ROKVERS\x01"

@@ -14,7 +14,6 @@ bucket. After a header come these columns:
 import os
 import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -28,6 +27,7 @@ from engine.repo.manifest import Manifest, open_manifest
 from engine.repo.naming import ObjectName
 from engine.repo.seal import Keyring
 from engine.store.base import Blob
+from engine.values import dataclass
 
 _MAGIC: Final = b"ROKMANI\x01"
 _HEAD: Final = struct.Struct("=8s16sQQ")  # magic, repository, manifests, checksum of this and of all that follows

@@ -5,7 +5,6 @@ sixteen zero bytes stand for "all zeros", so that what was never written costs n
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -14,6 +13,7 @@ import numpy.typing as npt
 from engine.chunk import cut
 from engine.errors import Damaged
 from engine.store.base import Buffer
+from engine.values import dataclass
 
 REFERENCE: Final = 16
 ZEROS: Final = bytes(REFERENCE)

@@ -10,7 +10,6 @@ column is as large as a collection's other needs together.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 import numpy as np
@@ -23,6 +22,7 @@ from engine.repo.keys import all_halves
 from engine.repo.map import REFERENCE, references
 from engine.store.base import Store
 from engine.units import MIB
+from engine.values import dataclass
 
 Words = npt.NDArray[np.uint64]
 Counts = npt.NDArray[np.uint32]

@@ -2,10 +2,10 @@
 
 import re
 import unicodedata
-from dataclasses import dataclass
 from typing import Final
 
 from engine.errors import Refused
+from engine.values import dataclass
 
 NAME_LIMIT: Final = 255  # bytes of UTF-8
 _PREFIX: Final = re.compile(r"[0-9a-f]{4,32}")

@@ -3,7 +3,6 @@
 import re
 import struct
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final, NewType
 
@@ -13,6 +12,7 @@ from engine.errors import Damaged
 from engine.repo.seal import NONCE, TAG, Entropy, Keyring, open_box, seal_box
 from engine.store.base import Buffer
 from engine.units import MIB
+from engine.values import dataclass
 
 PACK_LIMIT: Final = 64 * MIB
 HEADER: Final = 32

@@ -2,13 +2,14 @@
 
 import re
 import textwrap
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime
 from typing import Final
 
 from blake3 import blake3
 
 from engine.errors import Refused
+from engine.values import dataclass
 
 _ID: Final = 16
 _MASTER: Final = 32

@@ -7,7 +7,6 @@ the index says, the index is read anew.
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from typing import Final, TypeVar
@@ -40,6 +39,7 @@ from engine.repo.seal import NONCE, TAG, Cipher, Keyring
 from engine.repo.span import SPAN_LIMIT, spans
 from engine.store.base import Buffer, NoSuchBlob, Store
 from engine.units import MIB
+from engine.values import dataclass
 
 MAP_CACHE: Final = 32 * MIB
 AHEAD: Final = 32  # regions whose maps are read together: the largest that there are fill less than half of the cache

@@ -5,7 +5,6 @@ done no harm, and is run again. It deletes no pack, and nothing that can be read
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import timedelta
 from enum import Enum
 from typing import Final
@@ -26,6 +25,7 @@ from engine.repo.segment import PackFacts, decode_segment, encode_segment, in_ba
 from engine.repo.table import said_of
 from engine.store.base import NoSuchBlob
 from engine.units import format_size
+from engine.values import dataclass
 
 RECORD_REST: Final = timedelta(
     days=2

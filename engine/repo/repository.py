@@ -7,7 +7,6 @@
 import difflib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Final, TypeVar
@@ -42,6 +41,7 @@ from engine.repo.table import Table
 from engine.repo.unlock import Unlocked, unlock
 from engine.store.base import Blob, BlobExists, NoSuchBlob, Store
 from engine.units import MIB
+from engine.values import dataclass
 
 CONNECTIONS: Final = 8
 _BATCH_LIMIT: Final = 4 * MIB

@@ -1,7 +1,6 @@
 """Saving what can still be read in damaged packs: its records are copied into new packs, and nothing is removed."""
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 
 from engine.errors import Damaged
 from engine.repo.diagnosis import Diagnosis
@@ -12,6 +11,7 @@ from engine.repo.pack import PACK_LIMIT, Directory, PackKind, PackName, Record, 
 from engine.repo.repository import Repository
 from engine.repo.segment import PackFacts
 from engine.store.base import NoSuchBlob
+from engine.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,6 @@ part before they come past one again: 24, 168 and their multiples have no factor
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import datetime
 from fractions import Fraction
 from itertools import count
@@ -18,6 +17,7 @@ from blake3 import blake3
 from engine.errors import Refused
 from engine.repo.pack import PackName
 from engine.units import parse_size
+from engine.values import dataclass
 
 _FEWEST_PARTS: Final = 11
 _MOST_PARTS: Final = 1 << 20

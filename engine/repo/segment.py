@@ -2,7 +2,6 @@
 
 import struct
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -16,6 +15,7 @@ from engine.repo.pack import HEADER, PACK_LIMIT, RAW_BIT, ChunkId, Directory, Pa
 from engine.repo.seal import Entropy, Keyring, open_box, seal_box
 from engine.store.base import Buffer
 from engine.units import MIB
+from engine.values import dataclass
 
 ENTRY_LIMIT: Final = 1 << 20
 SEGMENT_LIMIT: Final = 64 * MIB  # of the blob: twice what so many entries take if each has a pack of its own

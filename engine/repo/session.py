@@ -16,7 +16,6 @@ import re
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, Protocol, TypeVar
 
@@ -36,6 +35,7 @@ from engine.repo.seal import Entropy, Keyring
 from engine.repo.segment import PackFacts, facts_of, segments_of
 from engine.store.base import BlobExists, Buffer, NoSuchBlob, Store, Unknown
 from engine.units import MIB
+from engine.values import dataclass
 from engine.writebehind import WriteBehind
 
 Seen = TypeVar("Seen")

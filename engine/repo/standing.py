@@ -1,7 +1,6 @@
 """How much of each pack is live: by this a collection chooses what to condemn. It is economy, and carries no safety."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final
 
@@ -14,6 +13,7 @@ from engine.repo.marks import Keys, Marks
 from engine.repo.pack import PackName
 from engine.repo.repository import Repository
 from engine.repo.table import Table, table_in_memory
+from engine.values import dataclass
 
 _RELEASE_EVERY: Final = 16  # ranges
 

@@ -4,7 +4,6 @@ It looks into the tables of the node's cache, so that the memory it takes follow
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from itertools import compress, repeat
 from typing import Final
@@ -15,6 +14,7 @@ from engine.repo.cache import Mask, Part
 from engine.repo.pack import PackName
 from engine.repo.segment import PackFacts
 from engine.repo.table import Table, said_of
+from engine.values import dataclass
 
 UNTOLD: Final = -1  # the size of a pack that is there, where a listing does not tell it
 _ABSENT: Final = -2

@@ -4,7 +4,6 @@ None of it waits for anyone, and all of it may run anywhere at any time (rok-rep
 """
 
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -13,6 +12,7 @@ from engine.repo.manifest import BROKEN, TOMBSTONE_LIMIT
 from engine.repo.repository import Repository
 from engine.repo.session import LEASE_SECONDS, session_of
 from engine.store.base import Blob, BlobExists
+from engine.values import dataclass
 
 _PROBE_LIFE: Final = timedelta(days=1)
 

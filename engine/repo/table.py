@@ -21,7 +21,6 @@ import os
 import struct
 from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
 from sys import intern
@@ -50,6 +49,7 @@ from engine.repo.pack import HEADER, RAW_BIT, PackKind, PackName
 from engine.repo.segment import PackFacts
 from engine.store.base import KEY_LIMIT
 from engine.units import MIB
+from engine.values import dataclass
 
 Rows = npt.NDArray[np.void]
 

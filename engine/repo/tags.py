@@ -5,7 +5,7 @@ Fields that this program does not know are kept in `extra`, and written again wh
 
 import unicodedata
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -14,6 +14,7 @@ from engine.repo.document import DOCUMENT_LIMIT, Fields, open_document, seal_doc
 from engine.repo.repository import Repository
 from engine.repo.seal import Entropy, Keyring
 from engine.store.base import Buffer, NoSuchBlob
+from engine.values import dataclass
 
 TAG_LIMIT: Final = 64  # characters
 _UNLISTED: Final = 8

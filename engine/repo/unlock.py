@@ -1,7 +1,7 @@
 """Opening: which of the keys of a repository does a secret open?"""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from engine.errors import Damaged, Refused, RokError, WrongKey
 from engine.repo.descriptor import Descriptor, check_seal, clear_master, read_descriptor
@@ -9,6 +9,7 @@ from engine.repo.keyblob import KEY_LIMIT, KEYS_PREFIX, Secret, parse_key, unwra
 from engine.repo.paper import PaperKey
 from engine.repo.seal import Keyring
 from engine.store.base import NoSuchBlob, Store
+from engine.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

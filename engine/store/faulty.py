@@ -7,13 +7,13 @@ A test runs the same work once for every call `n` of an undisturbed run, with `F
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
 from typing import Final
 
 from engine.errors import RokError
 from engine.store.base import Blob, Buffer, Store
+from engine.values import dataclass
 
 
 class Crashed(BaseException):

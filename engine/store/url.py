@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
@@ -11,6 +10,7 @@ from engine.clock import Clock
 from engine.errors import NotFound, Refused
 from engine.store.base import Store, is_key
 from engine.store.directory import DirectoryStore
+from engine.values import dataclass
 
 _FORMS: Final = "write it as /PATH, file:///PATH or s3://BUCKET/PREFIX?endpoint=https://HOST"
 _SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
