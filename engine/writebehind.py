@@ -33,7 +33,7 @@ class WriteBehind(Generic[Item]):
     here. Of `buffers`, of `size` bytes each, more are needed than there are threads that fill one at a time.
     """
 
-    def __init__(self, write: Callable[[Item, memoryview], None], *, threads: int, buffers: int, size: int) -> None:
+    def __init__(self, write: Callable[[Item, memoryview], object], *, threads: int, buffers: int, size: int) -> None:
         self._write = write
         self._size = size
         # Made when first needed; and one that was used before one that is not made yet, for new memory has to be cleared.

@@ -8,7 +8,6 @@ What they take is what no program that does these things with these libraries ca
 """
 
 import argparse
-import mmap
 import os
 import threading
 from array import array
@@ -92,37 +91,44 @@ def seal(image: Path, level: int, target: Path) -> None:
 
 
 def restore(sealed: Path, target: Path) -> None:
-    """Write every piece to its place in a new sparse file, those that adjoin at once."""
+    """Write every piece to its place in a new sparse file, those that adjoin at once, behind those who open them."""
     from blake3 import blake3
     from cryptography.hazmat.primitives.ciphers.aead import AESGCM
     from zstandard import ZstdDecompressor
+
+    from engine.ops.gather import Run
+    from engine.writebehind import WriteBehind
 
     size, *fields = array("Q", list_of(sealed).read_bytes())
     pieces = list(zip(*(fields[field::FIELDS] for field in range(FIELDS)), strict=True))
 
     def work(steps: Iterator[list[tuple[int, ...]]]) -> None:
         buffer, opened = memoryview(bytearray(2 * STEP)), memoryview(bytearray(2 * PIECE))
-        run = memoryview(mmap.mmap(-1, STEP, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
         decompressor, cipher = ZstdDecompressor(), AESGCM(KEY)
         for step in steps:
-            start, begin, end = step[0][2], step[0][0], step[0][0]
+            start, begin, end, run = step[0][2], step[0][0], step[0][0], behind.acquire()
             os.preadv(source.fileno(), [buffer[: step[-1][2] + step[-1][3] - start]], start)
             for place, length, at, stored in step:
                 if place != end:
-                    os.pwrite(file, run[: end - begin], begin)
-                    begin = end = place
+                    behind.submit(Run(run, begin, end - begin))
+                    begin, end, run = place, place, behind.acquire()
                 frame, body = opened[: stored - 16], run[end - begin :][:length]
                 cipher.decrypt_into(NONCE, buffer[at - start : at - start + stored], None, frame)
                 decompressor.stream_reader(frame).readinto(body)
                 blake3(body, key=KEY).digest()
                 end += length
-            os.pwrite(file, run[: end - begin], begin)
+            behind.submit(Run(run, begin, end - begin))
 
     file = open_around_the_cache(target)
     try:
         os.ftruncate(file, size)
+        behind = WriteBehind[Run](
+            lambda run, body: os.pwrite(file, body, run.start), threads=CORES, buffers=4 * CORES, size=STEP
+        )
         with sealed.open("rb", buffering=0) as source:
-            use_all_cores(work, [pieces[at : at + PIECES] for at in range(0, len(pieces), PIECES)], 4 * CORES)
+            use_all_cores(work, [pieces[at : at + PIECES] for at in range(0, len(pieces), PIECES)])
+        behind.drain()
+        behind.stop()
         os.fsync(file)
     finally:
         os.close(file)
@@ -142,9 +148,9 @@ def list_of(sealed: Path) -> Path:
     return sealed.with_name(f"{sealed.name}.pieces")
 
 
-def use_all_cores(work: Callable[[Iterator[Step]], None], steps: Sequence[Step], threads: int = CORES) -> None:
+def use_all_cores(work: Callable[[Iterator[Step]], None], steps: Sequence[Step]) -> None:
     """Each thread takes the next step until there is none: a list's iterator serves all of them."""
     shared = iter(steps)
-    with ThreadPoolExecutor(threads) as crew:
-        for done in [crew.submit(work, shared) for _ in range(threads)]:
+    with ThreadPoolExecutor(CORES) as crew:
+        for done in [crew.submit(work, shared) for _ in range(CORES)]:
             done.result()
