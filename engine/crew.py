@@ -57,6 +57,40 @@ def employ(
         raise
 
 
+class Hand(threading.Thread):
+    """A thread that ends with the process, and whose end may be waited for by `join_all`."""
+
+    def __init__(self, work: Callable[..., None], *args: object, name: str) -> None:
+        super().__init__(target=work, args=args, name=name, daemon=True)
+        self.ended = threading.Event()  # a signal that breaks off `join` makes Python 3.11 take the thread for ended
+
+    def run(self) -> None:
+        """The work."""
+        try:
+            super().run()
+        finally:
+            self.ended.set()
+
+
+def join_all(threads: Iterable[Hand], timeout: float | None = None, before: Callable[[], None] = lambda: None) -> None:
+    """Wait until all threads have ended, or for each so many seconds; `before` is called before each look.
+
+    A signal that raises meanwhile is raised when they have: what they use may be taken away then.
+    """
+    interruption: BaseException | None = None
+    for thread in threads:
+        patience = timeout
+        while not thread.ended.is_set() and (patience is None or patience > 0):
+            try:
+                before()
+                thread.ended.wait(_PATIENCE if patience is None else min(patience, _PATIENCE))
+            except BaseException as error:  # noqa: BLE001 # raised below
+                interruption = interruption or error
+            patience = None if patience is None else patience - _PATIENCE
+    if interruption is not None:
+        raise interruption
+
+
 def beside(call: Callable[[], Result]) -> Callable[[], Result]:
     """Begin a call in a thread of its own. What is returned waits for its end, and returns or raises what it did.
 
@@ -88,10 +122,7 @@ class _Crew:
         self._tasks: queue.Queue[object] = queue.Queue(maxsize=max(1, len(workers)))
         self._failure: BaseException | None = None
         self._stopped = False
-        self._threads = [
-            threading.Thread(target=self._run, args=(worker,), name=f"worker-{number}", daemon=True)
-            for number, worker in enumerate(workers)
-        ]
+        self._threads = [Hand(self._run, worker, name=f"worker-{number}") for number, worker in enumerate(workers)]
         for thread in self._threads:
             thread.start()
 
@@ -115,10 +146,7 @@ class _Crew:
 
     def stop(self) -> None:
         self._stopped = True
-        for thread in self._threads:
-            while thread.is_alive():
-                self._drain()
-                thread.join(_PATIENCE)
+        join_all(self._threads, before=self._drain)
 
     def _drain(self) -> None:
         """Make room, and leave a word to end for whoever still waits for a task."""

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 else:
 
     def dataclass(*, frozen: bool, slots: bool, order: bool = False):  # noqa: ANN201 - for checkers it is the one above
-        """As `dataclasses.dataclass`, of frozen classes with slots."""
+        """As `dataclasses.dataclass`, of frozen classes with slots; until the first value is made, its methods are stand-ins."""
         assert frozen
         assert slots
 
@@ -26,7 +26,9 @@ else:
 
             def complete() -> None:
                 """Take the methods from a class that the standard library makes of the same lines."""
-                whole = dataclasses.dataclass(frozen=True, order=order)(type(cls)(cls.__name__, cls.__bases__, lines))
+                whole = dataclasses.dataclass(frozen=True, slots=True, order=order)(
+                    type(cls)(cls.__name__, cls.__bases__, lines)
+                )
                 for name in _METHODS:
                     if name in vars(whole):
                         setattr(declared, name, vars(whole)[name])

@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable
 from typing import Final, Generic, Protocol, TypeVar
 
+from engine.crew import Hand, join_all
 from engine.pages import pages
 
 _PATIENCE: Final = 0.2  # seconds between looks at whether the others have failed
@@ -44,7 +45,7 @@ class WriteBehind(Generic[Item]):
         self._pending = 0
         self._idle = threading.Condition()
         self._failure: BaseException | None = None
-        self._threads = [threading.Thread(target=self._run, name=f"writer-{n}", daemon=True) for n in range(threads)]
+        self._threads = [Hand(self._run, name=f"writer-{number}") for number in range(threads)]
         for thread in self._threads:
             thread.start()
 
@@ -82,15 +83,15 @@ class WriteBehind(Generic[Item]):
     def stop(self, parting: float | None = None) -> None:
         """End the threads; what has not begun to be written is dropped.
 
-        What is under way is waited for: so many seconds, where it does no harm if it ends later, else until it has ended.
+        What is under way is waited for: so many seconds, where it does no harm if it ends later, else until it has ended, even
+        when a signal comes meanwhile.
         """
         with self._idle:
             if self._failure is None:
                 self._failure = RuntimeError("the writing was stopped")
         for _ in self._threads:
             self._waiting.put(None)
-        for thread in self._threads:
-            thread.join(parting)
+        join_all(self._threads, parting)
 
     def _raise_failure(self) -> None:
         if self._failure is not None:

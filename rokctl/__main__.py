@@ -25,7 +25,7 @@ def _leave(code: int) -> NoReturn:
     try:
         for stream in filter(None, (sys.stdout, sys.stderr)):
             stream.flush()
-    except OSError:
+    except (OSError, ValueError):
         sys.exit(code)  # the interpreter says what it cannot write
     os._exit(code)
 

@@ -34,7 +34,8 @@ _STREAM_STEP: Final = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class RestoreOptions:
-    """How to restore. More workers than cores pay where the store answers slowly; each takes 9 MiB of memory.
+    """How to restore. More workers than cores pay where the store answers slowly; each takes 9 MiB of memory, and
+    their writers 8.
 
     `around_damage`: what is lost is left as zeros and reported, where else it would be an error.
     With 0 of them the calling thread does it all.
@@ -199,10 +200,12 @@ def _write(
     crew = [_Writer(reader, target, behind, member.size, losses, progress) for _ in range(max(1, options.workers))]
     progress.begin("restoring", member.data)
     try:
-        employ(crew, tasks, inline=options.workers == 0)
-        behind.drain()
+        try:
+            employ(crew, tasks, inline=options.workers == 0)
+            behind.drain()
+        finally:
+            behind.stop()
     finally:
-        behind.stop()
         progress.end()
     return sum(worker.written for worker in crew), sum(worker.discarded for worker in crew)
 

@@ -321,6 +321,8 @@ class _Collection:
             self._marks.update(versions, self._read_maps)
 
     def _read_maps(self, maps: Sequence[bytes]) -> Iterator[bytes]:
+        if not maps:
+            return  # or the whole index would be loaded for none
         self._report.maps_read += len(maps)
         self._maps = self._maps or _Maps(self._repository)
         placed = self._maps.placed(maps)

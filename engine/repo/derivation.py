@@ -13,10 +13,11 @@ from engine.values import dataclass
 
 KEY_LENGTH: Final = 32
 
-# What a reader grants to parameters that anyone may have written: bytes at once, and bytes in all passes.
+# What a reader grants to parameters that anyone may have written: bytes at once, bytes in all passes, and how often a lane is
+# begun, for OpenSSL starts a thread each time.
 _MEMORY_LIMIT: Final = GIB
 _WORK_LIMIT: Final = 8 * GIB
-_LANES_LIMIT: Final = 64
+_STARTS_LIMIT: Final = 1024
 _SLACK: Final = MIB  # what OpenSSL may take beyond the memory of scrypt's formula
 
 
@@ -43,7 +44,7 @@ class Argon2id:
     @property
     def is_sound(self) -> bool:
         """Whether the function takes these parameters, within the memory and the work that a reader grants."""
-        if self.t < 1 or not 1 <= self.p <= _LANES_LIMIT:
+        if self.t < 1 or self.p < 1 or self.t * self.p > _STARTS_LIMIT:
             return False
         # RFC 9106, section 3.1, has eight rows of 1 KiB at least for each lane.
         return 8 * self.p <= self.m and self.memory <= _MEMORY_LIMIT and self.memory * self.t <= _WORK_LIMIT

@@ -46,9 +46,7 @@ LEASE_SECONDS: Final = 30 * 60
 PACK_TARGET: Final = 16 * MIB
 SEGMENT_PACKS: Final = 64
 HEIRLOOM: Final = 1 << 17  # packs and records that heirs may be told of; after that the index is loaded again
-_PARTING: Final = (
-    5.0  # seconds that a request under way is given when all is stopped: a pack that arrives later does no harm
-)
+_PARTING: Final = 5.0  # seconds for a request under way when all is stopped: a pack that arrives later does no harm
 _MAGIC: Final = b"ROKSESS\x01"
 _RECORD_KEY: Final = re.compile(r"pending/([0-9a-f]{32})(?:-[0-9a-f]{8})?")
 

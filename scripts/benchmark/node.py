@@ -39,9 +39,7 @@ LIST: Final = f"snapshot list, {SNAPSHOTS} of them"
 # The targets of --check.
 START: Final = 1.3  # times a bare typer program
 LISTING: Final = 0.2  # CPU seconds
-ONE_SNAPSHOT: Final = (
-    1.2  # times `lvcreate -s` and the start of a bare typer program: that is what this interpreter's start is
-)
+ONE_SNAPSHOT: Final = 1.2  # times `lvcreate -s` and the start of a bare typer program
 STANDSTILL: Final = 0.010  # seconds
 READ: Final = 0.05  # of the allocated data
 OF_RESTIC: Final = 0.1  # of its wall time, and of its CPU time

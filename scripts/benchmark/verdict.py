@@ -36,17 +36,14 @@ class Verdict(Enum):
 
     MET = "met"
     MISSED = "missed"
-    OUT_OF_REACH = (
-        "out of reach"  # on this machine, where what cannot be done without takes longer than the target allows
-    )
+    OUT_OF_REACH = "out of reach"  # of the same steps alone too, on this machine
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
     """A ratio that the product is to keep. `value` is missing when what it compares with was not measured.
 
-    `limit` is the same ratio of the machine's own limit, in the same run, where it has one: no program that reads, computes and
-    writes what it does can have a smaller one.
+    `limit` is the same ratio of the machine's own limit, in the same run, where it has one.
     """
 
     what: str
@@ -65,7 +62,8 @@ class Target:
         """What is wrong when it is not."""
         if self.value is None:
             return f"{self.what}: not measured"
-        return f"{self.what} is {self.value:.3f}, and must be at {self._side} {self.bound:.3f}"
+        beyond = f" (the limit is {self.limit:.3f})" if self.verdict() is Verdict.OUT_OF_REACH else ""
+        return f"{self.what} is {self.value:.3f}, and must be at {self._side} {self.bound:.3f}{beyond}"
 
     def row(self) -> str:
         """A line of the table."""

@@ -136,12 +136,12 @@ def test_a_target_that_is_missed_is_told_in_a_sentence(benchmark_parts):
     assert [target.sentence() for target in good if target.verdict() is not Verdict.MET] == []
     bad = judge(results(Figures(wall=2.6, cpu=7, peak=300 * MIB, read=0, stored=710 * MIB), restic))
     assert [target.sentence() for target in bad if target.verdict() is not Verdict.MET] == [
-        "first push: CPU / restic's is 0.350, and must be at most 0.333",
+        "first push: CPU / restic's is 0.350, and must be at most 0.333 (the limit is 0.350)",
         "what the second volume adds: bytes / restic's is 0.710, and must be at most 0.700",
         "daily push, full scan: wall / restic's is 0.260, and must be at most 0.250",
         "daily push, reflinks: wall / restic's is 0.260, and must be at most 0.100",
         "daily push, reflinks: CPU / restic's is 0.350, and must be at most 0.100",
-        "restore: wall / restic's is 0.260, and must be at most 0.250",
+        "restore: wall / restic's is 0.260, and must be at most 0.250 (the limit is 0.260)",
         "verify: CPU / restic's is 0.350, and must be at most 0.333",
         "peak memory of all phases / 256 MiB is 1.172, and must be at most 1.000",
     ]

@@ -24,6 +24,7 @@ def declared_by(dataclass: Callable[..., Callable[[type], type]]) -> tuple[type,
         first: int
         second: int = 7
         rest: tuple[int, ...] = dataclasses.field(default_factory=tuple)
+        kind: str = dataclasses.field(default="pair", init=False)
 
         def __post_init__(self) -> None:
             if self.first < 0:

@@ -334,6 +334,19 @@ def test_a_cache_that_is_full_costs_a_collection_none_of_its_work(story, store, 
     story.check()
 
 
+def test_a_collection_that_finds_no_map_to_read_lists_no_more_than_it_needs(story, store, clock):
+    cache = MemoryStore(clock)
+    for seed in (5, 6):
+        run(reopen(store, seed=seed, clock=clock), cache=cache)
+    faulty = Faulty(store)
+
+    report = run(reopen(faulty, seed=7, clock=clock), cache=cache)
+
+    listed = [call.key for call in faulty.calls if call.operation in ("list", "keys")]
+    assert report.maps_read == 0
+    assert (listed.count("index/"), listed.count("pack/")) == (2, 2)
+
+
 def test_maps_that_lie_side_by_side_are_read_with_one_request(repository, store, clock, rnd):
     pool, regions = new_pool(), 40
     pool.create_volume("v", regions * REGION)

@@ -1,13 +1,17 @@
 """What a restore promises: nothing is touched that need not be, and an interrupted one says so."""
 
 import random
+import threading
+import time
 
 import pytest
 
+from engine.device import blockio
 from engine.device.base import Outcome
 from engine.errors import Busy, Damaged, Failed, Refused
 from engine.ops.restore import RestoreOptions, restore_to_file, restore_to_stream
 from engine.progress import Silent
+from engine.repo.reader import Reader
 from engine.store.memory import MemoryStore
 from engine.units import KIB, MIB
 from tests.repositories import (
@@ -165,6 +169,33 @@ def test_a_file_appears_whole_or_not_at_all(pool, store, repository, tmp_path):
     with pytest.raises(Damaged):
         restore_to_file(repository, first, first.member(None), tmp_path / "2", options=options, progress=Silent())
     assert [path.name for path in tmp_path.iterdir()] == ["volume.img"]
+
+
+@pytest.mark.slow
+def test_a_restore_that_fails_ends_when_no_write_is_under_way(repository, tmp_path, monkeypatch):
+    first = repository.versions()[0]
+    begun, in_time = threading.Event(), []
+    write, tries = blockio._FileTarget.write, Reader.tries
+
+    def slow_write(target, offset, body):
+        begun.set()
+        time.sleep(0.2)
+        write(target, offset, body)
+        in_time.append(True)
+
+    def fail_later(reader, entries, room):
+        yield from tries(reader, entries, room)
+        room.hand_over()
+        begun.wait()
+        raise Damaged("it broke")
+
+    monkeypatch.setattr(blockio._FileTarget, "write", slow_write)
+    monkeypatch.setattr(Reader, "tries", fail_later)
+    options = RestoreOptions(workers=1)
+    with pytest.raises(Damaged, match="it broke"):
+        restore_to_file(repository, first, first.member(None), tmp_path / "x", options=options, progress=Silent())
+    assert in_time == [True], "the write had ended, and its file was open"
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.slow

@@ -271,6 +271,15 @@ def test_a_key_above_a_blob_is_never_taken(store):
     assert keys(store) == ["a/b"]
 
 
+def test_a_read_that_the_kernel_answers_in_pieces_fills_the_memory(store, monkeypatch):
+    store.put("a", b"0123456789")
+    preadv = os.preadv
+    monkeypatch.setattr(os, "preadv", lambda file, targets, *rest: preadv(file, [targets[0][:3]], *rest))
+    target = memoryview(bytearray(12))
+    assert store.read_into("a", 1, target) == 9
+    assert target.tobytes() == b"123456789\0\0\0"
+
+
 def test_a_blob_that_is_cut_short_while_it_is_read_is_an_error(store, path, monkeypatch):
     store.put("a", b"0123456789")
     pread = os.pread

@@ -1,5 +1,7 @@
 """Writing behind: in which memory, in which thread, and what becomes of errors."""
 
+import os
+import signal
 import threading
 from dataclasses import dataclass
 
@@ -79,4 +81,33 @@ def test_a_write_under_way_has_ended_when_all_is_stopped():
     assert not ended.is_set(), "it was not waited for any longer"
     threading.Timer(0.05, may_end.set).start()
     behind.stop()
+    assert ended.is_set()
+
+
+class Interruption(Exception):
+    """What the handler of a signal raises."""
+
+
+def test_a_signal_while_all_is_stopped_is_raised_when_the_write_has_ended():
+    begun, may_end, ended = threading.Event(), threading.Event(), threading.Event()
+
+    def write(item, body):
+        begun.set()
+        may_end.wait()
+        ended.set()
+
+    def interrupt(*_):
+        may_end.set()
+        raise Interruption
+
+    before = signal.signal(signal.SIGUSR1, interrupt)
+    try:
+        behind = WriteBehind(write, threads=2, buffers=2, size=4096)
+        behind.submit(Finished(behind.acquire()))
+        begun.wait()
+        threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGUSR1)).start()
+        with pytest.raises(Interruption):
+            behind.stop()
+    finally:
+        signal.signal(signal.SIGUSR1, before)
     assert ended.is_set()
