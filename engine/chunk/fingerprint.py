@@ -27,7 +27,7 @@ class Fingerprints:
 class Window:
     """A read buffer of `size` bytes, counted in blocks. One pass uses it at a time; the next may use it again."""
 
-    def __init__(self, size: int = 4 * MIB) -> None:
+    def __init__(self, size: int = 2 * MIB) -> None:
         assert size > 0, f"a window of {size} bytes"
         assert size % BLOCK == 0, f"a window of {size} bytes"
         self.blocks: Final = size // BLOCK
