@@ -35,7 +35,7 @@ _WORKERS: Final = min(os.cpu_count() or 1, 6)
 class Effort:
     """How much of the machine to take. `level` is zstd's; packs have up to `pack_size` bytes.
 
-    A worker takes 23 MiB of memory, an uploader 16 MiB, the rest 60 MiB, and 35 MiB more for S3: by default no more than
+    A worker takes 21 MiB of memory, an uploader 16 MiB, the rest 60 MiB, and 35 MiB more for S3: by default no more than
     256 MiB. With 0 of them the calling thread cuts, or sends, itself.
     """
 
