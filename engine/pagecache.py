@@ -1,13 +1,13 @@
 """The page cache of the node: reading a file without changing what the node's applications have in it."""
 
 import contextlib
-import ctypes
 import errno
 import mmap
 import os
 from collections.abc import Iterator
 from typing import Final
 
+from engine import native
 from engine.extent import Extent, between
 
 _RWF_DONTCACHE: Final = 0x80  # linux/fs.h, since 6.14: what the read brings into the cache leaves it again
@@ -48,7 +48,7 @@ def _absent(file: int, offset: int, length: int) -> Iterator[Extent]:
     """The pages of a range that are not in the cache."""
     start = offset // _PAGE * _PAGE
     try:
-        pages = _resident(file, start, offset + length - start)
+        pages = native.resident_pages(file, start, offset + length - start)
     except (OSError, ValueError):  # the second: a file that has become shorter, as the read will tell
         return
     end = 0
@@ -56,23 +56,6 @@ def _absent(file: int, offset: int, length: int) -> Iterator[Extent]:
         end = pages.find(1, first)
         end = end if end >= 0 else len(pages)
         yield between(start + first * _PAGE, start + end * _PAGE)
-
-
-def _resident(file: int, offset: int, length: int) -> bytes:
-    """Which pages of a range of a file or block device, from a page's start on, are in the page cache: 1 for each, else 0.
-
-    mincore(2) says 1 for every page of a file that is neither ours nor ours to write.
-    """
-    count = -(-length // mmap.PAGESIZE)
-    answer = ctypes.create_string_buffer(count)
-    with mmap.mmap(file, length, access=mmap.ACCESS_COPY, offset=offset) as mapped:
-        first = ctypes.c_char.from_buffer(mapped)
-        try:
-            if ctypes.CDLL(None, use_errno=True).mincore(ctypes.byref(first), ctypes.c_size_t(length), answer) < 0:
-                raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
-        finally:
-            del first  # a map that something refers to cannot be closed
-    return answer.raw
 
 
 def _advise(file: int, offset: int, length: int, advice: int) -> None:

@@ -14,7 +14,8 @@ from mmap import PAGESIZE
 from pathlib import Path
 from typing import Final
 
-from engine.device import inuse, native
+from engine import native
+from engine.device import inuse
 from engine.device.base import Source, Target
 from engine.errors import Busy, Failed, NotFound, OutOfSpace, Refused, RokError
 from engine.extent import Extent, between, subtract

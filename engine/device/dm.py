@@ -171,7 +171,7 @@ def control() -> Iterator[Control]:
 def _ioctl(file: int, command: int, argument: bytearray, *, may_wait: bool) -> None:
     request = 3 << 30 | _HEADER.size << 16 | 0xFD << 8 | command
     if may_wait:
-        from engine.device.native import ioctl_into
+        from engine.native import ioctl_into
 
         ioctl_into(file, request, argument)
     else:

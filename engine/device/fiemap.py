@@ -9,7 +9,7 @@ import struct
 from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import Final
 
-from engine.device import native
+from engine import native
 from engine.device.base import Change, ChangeKind, join_changes
 from engine.device.blockio import translated
 from engine.extent import between

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Final
 
-from engine.device import native
+from engine import native
 from engine.device.blockio import data_extents, opened, translated
 from engine.errors import Failed
 from engine.extent import Extent

@@ -27,7 +27,7 @@ def write_back(devices: Iterable[str]) -> None:
     What freezes them soon after has little left to write, and keeps their users waiting for so much less.
     """
     for place in filter(None, map(mount_point, devices)):
-        from engine.device.native import sync_filesystem
+        from engine.native import sync_filesystem
 
         with suppress(OSError):  # the freeze will tell
             folder = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

@@ -20,8 +20,9 @@ BORDER = {
 }
 A_LISTING_IN_A_DIRECTORY = BORDER | {
     *("rokctl.snapshot", "rokctl.push", "engine.config", "engine.extent", "engine.pages", "engine.pagecache"),
+    "engine.native",
     *(f"engine.device.{name}" for name in ("base", "pools", "directory", "folder", "records", "rules", "inuse")),
-    *(f"engine.device.{name}" for name in ("blockio", "native", "filecopy", "fiemap")),
+    *(f"engine.device.{name}" for name in ("blockio", "filecopy", "fiemap")),
 }
 A_SNAPSHOT_ON_LVM = {
     *("rokctl.snapshot", "rokctl.push", "engine.config", "engine.extent"),

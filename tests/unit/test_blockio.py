@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from engine.device import blockio, inuse, native
+from engine import native
+from engine.device import blockio, inuse
 from engine.device.blockio import hold_exclusively, open_source, open_target, translated
 from engine.errors import Busy, Failed, NotFound, OutOfSpace, Refused, RokError
 from engine.extent import Extent, between, total

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from engine.device import blockio, native
+from engine import native
+from engine.device import blockio
 from engine.errors import Failed, OutOfSpace
 from engine.pages import pages
 from engine.store.directory import DirectoryStore

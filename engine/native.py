@@ -8,6 +8,7 @@ their duration; `fcntl.ioctl` keeps it when its buffer is larger than 1024 bytes
 import ctypes
 import fcntl
 import functools
+import mmap
 import os
 import struct
 from typing import Final
@@ -50,6 +51,22 @@ def ioctl_into(file: int, request: int, argument: bytearray) -> None:
     """An ioctl that reads and fills `argument`, however large, without stopping other threads."""
     view = (ctypes.c_char * len(argument)).from_buffer(argument)
     _check(_libc().ioctl(file, ctypes.c_ulong(request), view))
+
+
+def resident_pages(file: int, offset: int, length: int) -> bytes:
+    """Which pages of a range of a file or block device, from a page's start on, are in the page cache: 1 for each, else 0.
+
+    mincore(2) says 1 for every page of a file that is neither ours nor ours to write.
+    """
+    count = -(-length // mmap.PAGESIZE)
+    answer = ctypes.create_string_buffer(count)
+    with mmap.mmap(file, length, access=mmap.ACCESS_COPY, offset=offset) as mapped:
+        first = ctypes.c_char.from_buffer(mapped)
+        try:
+            _check(_libc().mincore(ctypes.byref(first), ctypes.c_size_t(length), answer))
+        finally:
+            del first  # a map that something refers to cannot be closed
+    return answer.raw
 
 
 def sync_filesystem(file: int) -> None:
