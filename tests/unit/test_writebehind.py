@@ -66,7 +66,8 @@ def test_an_error_is_raised_by_every_later_call_and_nothing_is_written_after_it(
     assert len(written) == 1
 
 
-def test_a_write_under_way_has_ended_when_all_is_stopped():
+def a_write_under_way(threads):
+    """Something that is being written, what lets that end, and what tells that it has."""
     begun, may_end, ended = threading.Event(), threading.Event(), threading.Event()
 
     def write(item, body):
@@ -74,9 +75,14 @@ def test_a_write_under_way_has_ended_when_all_is_stopped():
         may_end.wait()
         ended.set()
 
-    behind = WriteBehind(write, threads=1, buffers=1, size=4096)
+    behind = WriteBehind(write, threads=threads, buffers=threads, size=4096)
     behind.submit(Finished(behind.acquire()))
     begun.wait()
+    return behind, may_end, ended
+
+
+def test_a_write_under_way_has_ended_when_all_is_stopped():
+    behind, may_end, ended = a_write_under_way(threads=1)
     behind.stop(parting=0.01)
     assert not ended.is_set(), "it was not waited for any longer"
     threading.Timer(0.05, may_end.set).start()
@@ -89,12 +95,7 @@ class Interruption(Exception):
 
 
 def test_a_signal_while_all_is_stopped_is_raised_when_the_write_has_ended():
-    begun, may_end, ended = threading.Event(), threading.Event(), threading.Event()
-
-    def write(item, body):
-        begun.set()
-        may_end.wait()
-        ended.set()
+    behind, may_end, ended = a_write_under_way(threads=2)
 
     def interrupt(*_):
         may_end.set()
@@ -102,9 +103,6 @@ def test_a_signal_while_all_is_stopped_is_raised_when_the_write_has_ended():
 
     before = signal.signal(signal.SIGUSR1, interrupt)
     try:
-        behind = WriteBehind(write, threads=2, buffers=2, size=4096)
-        behind.submit(Finished(behind.acquire()))
-        begun.wait()
         threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGUSR1)).start()
         with pytest.raises(Interruption):
             behind.stop()
