@@ -1,9 +1,10 @@
 """A few threads that work through a stream of tasks, all stopped and joined whatever happens; or the calling thread alone."""
 
+import math
 import queue
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from typing import Final, Protocol, TypeVar
+from typing import Final, Generic, Protocol, TypeVar
 
 Task = TypeVar("Task", contravariant=True)
 Work = TypeVar("Work")
@@ -46,49 +47,89 @@ def employ(
         workers[0].finish()
         return
     crew = _Crew(workers)
-    try:
+
+    def work() -> None:
+        crew.start()
         for task in tasks:
             crew.hand(task, alive)
-        for _ in workers:
-            crew.hand(None, alive)
-        crew.wait(alive)
+        crew.finish(alive)
+
+    stop_if_fails(work, crew.stop)
+
+
+def stop_if_fails(work: Callable[[], None], stop: Callable[[], None]) -> None:
+    """Call `work`; when it raises, call `stop`, which must have been called to its end before anybody hears of it.
+
+    An interruption may break off either, but comes once: `stop` is called again then.
+    """
+    try:
+        work()
     except BaseException:
-        crew.stop()
+        try:
+            stop()
+        except BaseException:
+            stop()
+            raise
         raise
+
+
+def concurrently(call: Callable[[Work], Result], items: Iterable[Work], threads: int) -> list[Result]:
+    """Call for each item, so many at once; what they returned, in the order of the items. Raises the first exception of any."""
+    results: dict[int, Result] = {}
+    employ([_Caller(call, results) for _ in range(threads)], enumerate(items))
+    return [results[number] for number in range(len(results))]
 
 
 class Hand(threading.Thread):
     """A thread that ends with the process, and whose end may be waited for by `join_all`."""
 
-    def __init__(self, work: Callable[..., None], *args: object, name: str) -> None:
+    def __init__(self, work: Callable[..., None], *args: object, name: str | None = None) -> None:
         super().__init__(target=work, args=args, name=name, daemon=True)
-        self.ended = threading.Event()  # a signal that breaks off `join` makes Python 3.11 take the thread for ended
+        self._has_ended = False
+        self._end = threading.Lock()
+        self._end.acquire()
 
     def run(self) -> None:
         """The work."""
         try:
             super().run()
         finally:
-            self.ended.set()
+            self._has_ended = True
+            self._end.release()
+
+    @property
+    def is_at_work(self) -> bool:
+        """Was it started, and has it not ended?"""
+        return self.ident is not None and not self._has_ended
+
+    def wait(self, seconds: float) -> None:
+        """Wait for the end of the thread, no longer than this.
+
+        Unlike `join`, of Python 3.11, this does not take the thread for ended when it is broken off, and it waits in C.
+        """
+        if self._end.acquire(timeout=seconds):
+            self._end.release()
 
 
-def join_all(threads: Iterable[Hand], timeout: float | None = None, before: Callable[[], None] = lambda: None) -> None:
-    """Wait until all threads have ended, or for each so many seconds; `before` is called before each look.
+def join_all(threads: Sequence[Hand], timeout: float | None = None, before: Callable[[], None] = lambda: None) -> None:
+    """Call `before`, and wait until all threads have ended, or for each so many seconds.
 
-    A signal that raises meanwhile is raised when they have: what they use may be taken away then.
+    An interruption meanwhile is raised when they have: what they use may be taken away then.
     """
-    interruption: BaseException | None = None
-    for thread in threads:
-        patience = timeout
-        while not thread.ended.is_set() and (patience is None or patience > 0):
-            try:
-                before()
-                thread.ended.wait(_PATIENCE if patience is None else min(patience, _PATIENCE))
-            except BaseException as error:  # noqa: BLE001 # raised below
-                interruption = interruption or error
-            patience = None if patience is None else patience - _PATIENCE
-    if interruption is not None:
-        raise interruption
+
+    def wait() -> None:
+        before()
+        for thread in threads:
+            rest = math.inf if timeout is None else timeout
+            while thread.is_at_work and rest > 0:
+                thread.wait(min(rest, _PATIENCE))
+                rest -= _PATIENCE
+
+    try:
+        wait()
+    except BaseException:  # an interruption, which comes once
+        wait()
+        raise
 
 
 def beside(call: Callable[[], Result]) -> Callable[[], Result]:
@@ -105,11 +146,12 @@ def beside(call: Callable[[], Result]) -> Callable[[], Result]:
         except BaseException as error:  # noqa: BLE001 # handed to the thread that waits, which raises it
             failure.append(error)
 
-    thread = threading.Thread(target=run, daemon=True)
+    thread = Hand(run)
     thread.start()
 
     def result() -> Result:
-        thread.join()
+        while thread.is_at_work:
+            thread.wait(_PATIENCE)
         if failure:
             raise failure[0]
         return outcome[0]
@@ -117,12 +159,38 @@ def beside(call: Callable[[], Result]) -> Callable[[], Result]:
     return result
 
 
+class _Caller(Generic[Work, Result]):
+    """Calls, and keeps what was returned under the number of the item."""
+
+    def __init__(self, call: Callable[[Work], Result], results: dict[int, Result]) -> None:
+        self._call, self._results = call, results
+
+    def do(self, task: tuple[int, Work]) -> None:
+        """See `Worker`."""
+        number, item = task
+        self._results[number] = self._call(item)
+
+    def finish(self) -> None:
+        """See `Worker`."""
+
+
 class _Crew:
+    """The threads of `employ`, and the tasks that wait for them.
+
+    The queues are those that are written in C. An interruption of the calling thread may come between any two steps of a queue
+    that is written in Python, and its lock would never be released.
+    """
+
     def __init__(self, workers: Sequence[Worker[Work]]) -> None:
-        self._tasks: queue.Queue[object] = queue.Queue(maxsize=max(1, len(workers)))
+        self._tasks: queue.SimpleQueue[object] = queue.SimpleQueue()
+        self._room: queue.SimpleQueue[None] = queue.SimpleQueue()  # one thing for each task that may yet wait
+        for _ in workers:
+            self._room.put(None)
         self._failure: BaseException | None = None
         self._stopped = False
         self._threads = [Hand(self._run, worker, name=f"worker-{number}") for number, worker in enumerate(workers)]
+
+    def start(self) -> None:
         for thread in self._threads:
             thread.start()
 
@@ -131,29 +199,28 @@ class _Crew:
             self._check()
             alive()
             try:
-                self._tasks.put(task, timeout=_PATIENCE)
-            except queue.Full:
+                self._room.get(timeout=_PATIENCE)
+            except queue.Empty:
                 continue
+            self._tasks.put(task)
             return
 
-    def wait(self, alive: Callable[[], None]) -> None:
+    def finish(self, alive: Callable[[], None]) -> None:
+        self._end()
         for thread in self._threads:
-            while thread.is_alive():
-                thread.join(_PATIENCE)
+            while thread.is_at_work:
+                thread.wait(_PATIENCE)
                 self._check()
                 alive()
         self._check()
 
     def stop(self) -> None:
         self._stopped = True
-        join_all(self._threads, before=self._drain)
+        join_all(self._threads, before=self._end)
 
-    def _drain(self) -> None:
-        """Make room, and leave a word to end for whoever still waits for a task."""
-        try:
-            while True:
-                self._tasks.get_nowait()
-        except queue.Empty:
+    def _end(self) -> None:
+        """Leave a word to end for each worker, behind all tasks."""
+        for _ in self._threads:
             self._tasks.put(None)
 
     def _check(self) -> None:
@@ -163,6 +230,7 @@ class _Crew:
     def _run(self, worker: Worker[Work]) -> None:
         try:
             while (task := self._tasks.get()) is not None:
+                self._room.put(None)
                 if self._stopped:
                     return
                 worker.do(task)  # type: ignore[arg-type] # the queue holds Work or None, which the loop has excluded

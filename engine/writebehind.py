@@ -3,6 +3,7 @@
 import queue
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Final, Generic, Protocol, TypeVar
 
 from engine.crew import Hand, join_all
@@ -38,12 +39,15 @@ class WriteBehind(Generic[Item]):
         self._write = write
         self._size = size
         # Made when first needed; and one that was used before one that is not made yet, for new memory has to be cleared.
-        self._free: queue.LifoQueue[memoryview | None] = queue.LifoQueue()
+        self._used: list[memoryview] = []
+        self._free: queue.SimpleQueue[None] = queue.SimpleQueue()  # one thing for each buffer, used or not made yet
         for _ in range(buffers):
             self._free.put(None)
         self._waiting: queue.SimpleQueue[Item | None] = queue.SimpleQueue()
+        self._lock = threading.Lock()
         self._pending = 0
-        self._idle = threading.Condition()
+        self._is_draining = False
+        self._news: queue.SimpleQueue[None] = queue.SimpleQueue()  # one thing for each write that ended during a drain
         self._failure: BaseException | None = None
         self._threads = [Hand(self._run, name=f"writer-{number}") for number in range(threads)]
         for thread in self._threads:
@@ -54,15 +58,18 @@ class WriteBehind(Generic[Item]):
         while True:
             self._raise_failure()
             try:
-                buffer = self._free.get(timeout=_PATIENCE)
+                self._free.get(timeout=_PATIENCE)
             except queue.Empty:
                 continue
-            return memoryview(pages(self._size)) if buffer is None else buffer
+            try:
+                return self._used.pop()
+            except IndexError:
+                return memoryview(pages(self._size))
 
     def submit(self, item: Item) -> None:
         """Write an item; its buffer is free again afterwards. There are no more items than buffers, so this does not wait."""
         self._raise_failure()
-        with self._idle:
+        with self._lock:
             self._pending += 1
         if self._threads:
             self._waiting.put(item)
@@ -72,12 +79,12 @@ class WriteBehind(Generic[Item]):
 
     def drain(self, alive: Callable[[], None] = lambda: None) -> None:
         """Wait until everything submitted is written, calling `alive` now and then."""
-        while True:
-            with self._idle:
-                if self._pending == 0 or self._failure is not None:
-                    break
-                self._idle.wait(_PATIENCE)
+        self._is_draining = True
+        while self._pending > 0 and self._failure is None:
+            with suppress(queue.Empty):
+                self._news.get(timeout=_PATIENCE)
             alive()
+        self._is_draining = False
         self._raise_failure()
 
     def stop(self, parting: float | None = None) -> None:
@@ -86,12 +93,14 @@ class WriteBehind(Generic[Item]):
         What is under way is waited for: so many seconds, where it does no harm if it ends later, else until it has ended, even
         when a signal comes meanwhile.
         """
-        with self._idle:
-            if self._failure is None:
-                self._failure = RuntimeError("the writing was stopped")
+        join_all(self._threads, parting, before=self._end)
+
+    def _end(self) -> None:
+        """Leave a word to end for each thread, and let none begin to write."""
+        with self._lock:
+            self._failure = self._failure or RuntimeError("the writing was stopped")
         for _ in self._threads:
             self._waiting.put(None)
-        join_all(self._threads, parting)
 
     def _raise_failure(self) -> None:
         if self._failure is not None:
@@ -106,10 +115,12 @@ class WriteBehind(Generic[Item]):
             if self._failure is None:
                 self._write(item, item.finish())
         except BaseException as error:  # noqa: BLE001 # handed to the thread that waits; nothing is lost
-            with self._idle:
+            with self._lock:
                 self._failure = self._failure or error
         finally:
-            self._free.put(item.buffer)
-            with self._idle:
+            self._used.append(item.buffer)
+            self._free.put(None)
+            with self._lock:
                 self._pending -= 1
-                self._idle.notify_all()
+            if self._is_draining:
+                self._news.put(None)

@@ -6,9 +6,8 @@ functions that need it, because most commands do not, and the start-up is part o
 
 import importlib
 import os
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import fields
 from functools import cached_property
 from pathlib import Path
@@ -172,10 +171,13 @@ class Session:
 
     def _open(self, store: "Store", ask: "Callable[[], Secret | PaperKey]") -> "Repository":
         # Half of the time goes into a key that is derived from the secret, by another core if there is one.
-        with loading("engine.repo.repository"):
-            from engine.repo.unlock import unlock
+        from engine.crew import beside
 
-            unlocked = unlock(store, ask)
+        loaded = beside(lambda: importlib.import_module("engine.repo.repository"))
+        from engine.repo.unlock import unlock
+
+        unlocked = unlock(store, ask)
+        loaded()
         from engine.repo.repository import work_with
 
         return work_with(
@@ -230,22 +232,6 @@ def _lvm_pools() -> "Sequence[Pool]":
     from engine.device.lvm import find_pools
 
     return find_pools()
-
-
-@contextmanager
-def loading(module: str) -> "Iterator[None]":
-    """Load a module beside what is done in the `with`; its importer afterwards finds it there."""
-
-    def load() -> None:
-        with suppress(Exception):  # whatever it is, the importer will meet it too, where it can be told
-            importlib.import_module(module)
-
-    beside = threading.Thread(target=load)
-    beside.start()
-    try:
-        yield
-    finally:
-        beside.join()
 
 
 def settings(**values: Any) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -57,6 +58,7 @@ class Node:
             "ROKCTL_STATE_DIR": str(self.state),
             "ROKCTL_REPOSITORY": url,
             "ROKCTL_PASSWORD": PASSPHRASE,
+            "PYTHONFAULTHANDLER": "1",
             **(environment or {}),
         }
 
@@ -80,8 +82,13 @@ class Node:
         return Ended(*readymade.run([*map(str, words)], ROOT, self.environment, timeout_seconds=120))
 
     def end(self, process: subprocess.Popen[str]) -> Ended:
-        """Wait for a command that was started."""
-        out, err = process.communicate(timeout=120)
+        """Wait for a command that was started. One that hangs says where each of its threads stands, and fails."""
+        try:
+            out, err = process.communicate(timeout=120)
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGABRT)
+            _, err = process.communicate()
+            raise AssertionError(f"{process.args} hung: {err}") from None
         return Ended(process.returncode, out, err)
 
     def do(self, *words: object) -> list[dict]:

@@ -10,7 +10,7 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Final
 
-from engine.crew import employ
+from engine.crew import employ, stop_if_fails
 from engine.device import blockio
 from engine.device.base import Outcome, Pool, Target, Volume
 from engine.errors import NotFound, Refused, RokError
@@ -199,12 +199,14 @@ def _write(
     behind = write_behind(target, options.workers)
     crew = [_Writer(reader, target, behind, member.size, losses, progress) for _ in range(max(1, options.workers))]
     progress.begin("restoring", member.data)
+
+    def work() -> None:
+        employ(crew, tasks, inline=options.workers == 0)
+        behind.drain()
+
     try:
-        try:
-            employ(crew, tasks, inline=options.workers == 0)
-            behind.drain()
-        finally:
-            behind.stop()
+        stop_if_fails(work, behind.stop)
+        behind.stop()
     finally:
         progress.end()
     return sum(worker.written for worker in crew), sum(worker.discarded for worker in crew)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from engine.clock import Clock
-from engine.crew import beside
+from engine.crew import beside, concurrently
 from engine.errors import Damaged, NotFound, Refused, RokError
 from engine.repo.cache import CacheFolder, Mask
 from engine.repo.condemnation import given_up, read_condemnations, survey_condemnations
@@ -485,11 +485,7 @@ class Repository:
         threads = min(self.connections, len(listed))
         if threads < 2:
             return [call(item) for item in listed]
-        # With it comes logging, which takes longer to load, and most commands have no such need.
-        from concurrent.futures import ThreadPoolExecutor
-
-        with ThreadPoolExecutor(threads) as pool:
-            return list(pool.map(call, listed))
+        return concurrently(call, listed, threads)
 
     def both(self, one: Callable[[], Result], other: Callable[[], Other]) -> tuple[Result, Other]:
         """Two calls at once that do not wait for each other. The first error, in this order, is raised when both have ended."""

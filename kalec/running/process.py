@@ -58,7 +58,7 @@ class Processes:
 
     def __init__(self, interpreter: Interpreter, folder: Path, runtime: Path) -> None:
         """Steps run in `folder`; `runtime` is where the runtime's module is kept."""
-        self.ended: queue.Queue[Ended] = queue.Queue()
+        self.ended: queue.SimpleQueue[Ended] = queue.SimpleQueue()  # in C: an interruption leaves no lock behind
         self._interpreter, self._folder = interpreter, folder
         self._start = START.format(runtime=str(runtime), folder=str(folder))
         self._running: dict[str, int] = {}

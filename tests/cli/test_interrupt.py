@@ -10,8 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from rokctl.signals import Terminated, interruptions
-
 ROOT = Path(__file__).parents[2]
 
 pytestmark = pytest.mark.slow
@@ -62,13 +60,3 @@ def test_a_push_that_was_killed_leaves_no_lock_and_no_version(rokctl, slow_push)
     assert rokctl("version", "list").out == ""
     assert rokctl("repo", "check", "--read-data").code == 0
     assert rokctl("snapshot", "push", "p/v@one", "--no-wait").code == 0
-
-
-@pytest.mark.parametrize(("number", "kind"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, Terminated)])
-def test_an_interruption_while_a_class_is_made_is_no_fault(number, kind):
-    class Interrupted:
-        def __set_name__(self, owner, name):
-            signal.raise_signal(number)
-
-    with pytest.raises(kind), interruptions(lambda: None):
-        type("Made", (), {"field": Interrupted()})
