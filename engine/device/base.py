@@ -146,6 +146,10 @@ class Source(Protocol):
         """
         ...
 
+    def expect(self, extent: Extent) -> None:
+        """The calling thread will read this next, and all of it: the disk may begin. Never fails, and does not wait."""
+        ...
+
 
 class Target(Protocol):
     """A volume held exclusively, to be written; any number of threads may."""

@@ -247,6 +247,10 @@ class _Source:
                 raise Failed(f"{self._path} became shorter while it was read: nothing is left at byte {position}")
             position += count
 
+    def expect(self, extent: Extent) -> None:
+        """See `Source`."""
+        self._reader.expect(extent)
+
 
 class _FileTarget:
     """A file that is held exclusively; `direct` is the same file, where writes may go around the page cache."""

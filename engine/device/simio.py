@@ -78,6 +78,10 @@ class SimSource:
             raise Failed(f"{path} became shorter while it was read: nothing is left at byte {self._content.cut_to}")
         self._content.blocks.read_into(offset, target)
 
+    def expect(self, extent: Extent) -> None:
+        """See `Source`."""
+        assert extent.end <= self.size, f"{extent.length} bytes at {extent.start} are expected, outside the source"
+
 
 class SimTarget:
     """See `Target`."""

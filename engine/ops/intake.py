@@ -6,6 +6,7 @@ Where the content comes from is behind `Content`: a snapshot on this node, or a 
 """
 
 import os
+from bisect import bisect_right
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from engine.chunk.cut import Fresh, Hole, Kept, Window, cut, recut
 from engine.chunk.identity import chunk_id
 from engine.crew import employ
 from engine.device.base import Change, Source
-from engine.extent import Extent
+from engine.extent import Extent, between
 from engine.ops.plan import RegionPlan, plan_delta, plan_full
 from engine.progress import Progress
 from engine.rate import RateLimit
@@ -26,9 +27,11 @@ from engine.repo.pack import ChunkId
 from engine.repo.repository import Repository
 from engine.repo.session import PACK_TARGET, Purpose, Session
 from engine.repo.volumemap import VolumeMap
+from engine.units import MIB
 
 DEFAULT_LEVEL: Final = 1
 _WORKERS: Final = min(os.cpu_count() or 1, 6)
+_AHEAD: Final = 2 * MIB  # what a worker reads at a time
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +185,29 @@ def _tasks(members: Sequence[_Member], stack: ExitStack) -> Iterator[_RegionTask
             yield _RegionTask(member, source, plan, old)
 
 
+class _Ahead:
+    """What of a region will be read next. Who is told that can let the disk read on while a processor looks at what was read."""
+
+    def __init__(self, certain: Sequence[Extent]) -> None:
+        self._certain = certain
+        self._told = 0  # all that is certain before this was read, or told
+
+    def after(self, offset: int) -> Extent | None:
+        """What to tell when all before `offset` has been read."""
+        told = max(self._told, offset)
+        place = bisect_right(self._certain, told, key=_end)
+        if place == len(self._certain):
+            return None
+        next_ = self._certain[place]
+        start = max(told, next_.start)
+        self._told = min(next_.end, max(offset, next_.start) + _AHEAD)
+        return between(start, self._told) if start < self._told else None
+
+
+def _end(extent: Extent) -> int:
+    return extent.end
+
+
 class _Cutter:
     """One worker: cuts regions, and stores the chunks that the repository lacks."""
 
@@ -221,6 +247,7 @@ class _Cutter:
     def _reading(self, task: _RegionTask, counts: _Counts) -> Callable[[int, memoryview], None]:
         """Reads of one region; a volume that ends within a block reads as if zeros followed."""
         start, size, source = task.plan.region * REGION, task.member.content.size, task.source
+        ahead = _Ahead(task.plan.certain_reads(region_blocks(size, task.plan.region)))
 
         def read(offset: int, target: memoryview) -> None:
             inside = min(len(target), size - start - offset)
@@ -229,6 +256,8 @@ class _Cutter:
             source.read_into(start + offset, target[:inside])
             if inside < len(target):
                 target[inside:] = bytes(len(target) - inside)
+            if self._limit is None and (extent := ahead.after(offset + len(target))) is not None:
+                source.expect(between(start + extent.start, min(start + extent.end, size)))
             counts.read += inside
             self._progress.advance(inside)
 

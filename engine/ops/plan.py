@@ -20,6 +20,11 @@ class RegionPlan:
     changed: tuple[range, ...] | None
     holes: tuple[range, ...]
 
+    def certain_reads(self, blocks: int) -> list[Extent]:
+        """Which bytes of the region, of so many blocks, are read whatever they are; around a change more may be."""
+        wanted = (range(blocks),) if self.changed is None else self.changed
+        return list(subtract(map(_extent, wanted), map(_extent, self.holes)))
+
 
 def plan_full(allocated: Iterable[Extent], size: int) -> Iterator[RegionPlan]:
     """The regions of a volume that hold anything, from where it may hold anything but zeros."""
@@ -86,6 +91,10 @@ def _outside(extents: Iterable[Extent], region: int, size: int) -> tuple[range, 
     start, blocks = region * REGION, region_blocks(size, region)
     inside = align((Extent(extent.start - start, extent.length) for extent in extents), BLOCK)
     return tuple(_blocks(extent) for extent in complement(inside, blocks * BLOCK))
+
+
+def _extent(blocks: range) -> Extent:
+    return Extent(blocks.start * BLOCK, len(blocks) * BLOCK)
 
 
 def _blocks(extent: Extent) -> range:

@@ -99,6 +99,9 @@ class MemberSource:
                 self._place(region).read_into(offset - region * REGION, target[: stop - offset])
                 target, offset = target[stop - offset :], stop
 
+    def expect(self, extent: Extent) -> None:
+        """Nothing is fetched before it is read: a store answers many threads at once."""
+
     def _place(self, region: int) -> "_Place":
         place: _Place | None = getattr(self._threads, "place", None)
         if place is None or place.region != region:

@@ -5,6 +5,7 @@ import errno
 import fcntl
 import mmap
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pytest
 from engine import native
 from engine.device import blockio
 from engine.errors import Failed, OutOfSpace
+from engine.extent import between
 from engine.pages import pages
 from engine.store.directory import DirectoryStore
 from engine.units import KIB, MIB
@@ -73,6 +75,91 @@ def test_what_is_read_stays_in_the_cache_only_where_it_was_before(path: Path, sn
         if resident(path) == before:
             return
     pytest.fail("each time other pages were in the cache than before")
+
+
+def read_on(path: Path, length: int, *, ahead: int, read: Callable[[int], None] = lambda start: None) -> bytearray:
+    """Read a file from its start, so much at a time, and say each time what comes next; `read` is called before each."""
+    body, told = bytearray(SIZE), 0
+    with blockio.open_source(str(path), snapshot=True) as source:
+        for start in range(0, SIZE, length):
+            read(start)
+            end = min(start + length, SIZE)
+            source.read_into(start, memoryview(body)[start:end])
+            before, told = max(told, end), min(end + ahead, SIZE)
+            if before < told:
+                source.expect(between(before, told))
+    return body
+
+
+@pytest.mark.usefixtures("way")
+@pytest.mark.parametrize(
+    "ahead", [MIB, MIB + 5000, 3 * MIB, 100], ids=["as read", "and a part of a page", "more", "a bit"]
+)
+def test_what_was_expected_stays_in_the_cache_only_where_it_was_before(path: Path, ahead: int) -> None:
+    content = path.read_bytes()
+    for _ in range(TRIES):
+        drop(path)
+        touch(path, [(0, 4 * KIB), (MIB + 8 * KIB, 64 * KIB), (5 * MIB, 2 * MIB)])
+        before = resident(path)
+        assert read_on(path, MIB, ahead=ahead) == content
+        if resident(path) == before:
+            return
+    pytest.fail("each time other pages were in the cache than before")
+
+
+@pytest.mark.usefixtures("way")
+def test_what_is_expected_is_read_from_the_disk_before_it_is_asked_for(path: Path) -> None:
+    came = []
+
+    def look(start: int) -> None:
+        pages = slice(start // mmap.PAGESIZE, (start + MIB) // mmap.PAGESIZE)
+        deadline = time.monotonic() + 5
+        while not all(resident(path)[pages]) and time.monotonic() < deadline and start:
+            time.sleep(0.01)
+        came.append(all(resident(path)[pages]))
+
+    for _ in range(TRIES):
+        drop(path)
+        came.clear()
+        read_on(path, MIB, ahead=MIB, read=look)
+        if came[0] is False and all(came[1:]):
+            return
+    pytest.fail(f"each time something was not there: {came}")
+
+
+@pytest.mark.usefixtures("way")
+def test_what_is_in_the_cache_is_not_read_twice_because_it_is_expected(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path.read_bytes()
+    read, calls = os.preadv, []
+
+    def counted(file: int, buffers: list[memoryview], offset: int, flags: int = 0) -> int:
+        count = read(file, buffers, offset, flags)
+        calls.append(count)
+        return count
+
+    monkeypatch.setattr(os, "preadv", counted)
+    advised = []
+    monkeypatch.setattr(os, "posix_fadvise", lambda *words: advised.append(words[-1]))
+    read_on(path, MIB, ahead=MIB)
+    assert sum(calls) == SIZE
+    assert os.POSIX_FADV_WILLNEED not in advised
+
+
+@pytest.mark.usefixtures("way")
+def test_to_expect_what_cannot_be_read_is_no_error(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with blockio.open_source(str(path), snapshot=True) as source:
+        source.read_into(0, memoryview(bytearray(MIB)))
+        os.truncate(path, MIB)
+        source.expect(between(MIB, 2 * MIB))
+
+        def broken(*_: object) -> int:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+        monkeypatch.setattr(os, "preadv", broken)
+        monkeypatch.setattr(os, "posix_fadvise", broken)
+        source.expect(between(0, MIB))
 
 
 @pytest.mark.usefixtures("way")
