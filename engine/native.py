@@ -1,8 +1,8 @@
-"""The system calls that Python does not wrap: fallocate, statfs, syncfs, and ioctls on files and block devices.
+"""The system calls that Python does not wrap: fallocate, statfs, syncfs, mlockall, mincore, and ioctls on files and devices.
 
-Constants are those of the kernel's uapi headers (`linux/fs.h`, `linux/falloc.h`, `linux/magic.h`). A failing call raises
-OSError, as the functions of `os` do. Calls that may take long go through ctypes, which releases the interpreter for
-their duration; `fcntl.ioctl` keeps it when its buffer is larger than 1024 bytes.
+Constants are those of the kernel's uapi headers (`linux/fs.h`, `linux/falloc.h`, `linux/magic.h`, `asm-generic/mman.h`). A
+failing call raises OSError, as the functions of `os` do. Calls that may take long go through ctypes, which releases the
+interpreter for their duration; `fcntl.ioctl` keeps it when its buffer is larger than 1024 bytes.
 """
 
 import ctypes
@@ -19,6 +19,8 @@ _FICLONE: Final = 0x40049409
 _BLKDISCARD: Final = 0x1277
 _BLKSSZGET: Final = 0x1268
 _PUNCH_HOLE_KEEP_SIZE: Final = 0x02 | 0x01
+_MCL_CURRENT: Final = 1
+_MCL_FUTURE: Final = 2
 _STATFS_SPACE: Final = 256  # struct statfs has 120 bytes on 64-bit Linux; f_type comes first
 
 XFS: Final = 0x58465342
@@ -67,6 +69,16 @@ def resident_pages(file: int, offset: int, length: int) -> bytes:
         finally:
             del first  # a map that something refers to cannot be closed
     return answer.raw
+
+
+def lock_memory() -> None:
+    """Keep all memory of this process, now and later, where it is: nothing of it has to be read from a disk. mlockall."""
+    _check(_libc().mlockall(_MCL_CURRENT | _MCL_FUTURE))
+
+
+def unlock_memory() -> None:
+    """The end of that: munlockall."""
+    _check(_libc().munlockall())
 
 
 def sync_filesystem(file: int) -> None:

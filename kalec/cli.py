@@ -1,5 +1,6 @@
 """The command line of kalec, by itself and as `rokctl kalec`: the border where all errors end, with an exit code."""
 
+import errno
 import importlib
 import os
 import sys
@@ -118,6 +119,10 @@ def run(argv: Sequence[str], environment: Mapping[str, str] = os.environ) -> int
     except SystemExit as leave:
         return leave.code if isinstance(leave.code, int) else exit_code(Failed(""))
     except Exception as error:  # noqa: BLE001 - the last border: a person gets a sentence, and the trace on request
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            report(f"cannot write the output: {error.strerror}", "let it go where there is room, and run it again")
+            _close_output()
+            return exit_code(Failed(""))
         if environment.get("KALEC_DEBUG"):
             sys.stderr.write("".join(traceback.format_exception(error)))
         hint = "run it again with KALEC_DEBUG=1 to see the trace, and report it"

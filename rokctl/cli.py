@@ -1,5 +1,6 @@
 """The border of the program: words in, an exit code out. All exceptions end here, and nowhere else."""
 
+import errno
 import importlib
 import os
 import sys
@@ -12,7 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 from engine import errors
-from engine.errors import Remedy, RokError
+from engine.errors import OutOfSpace, Remedy, RokError
 from kalec.commands.words import read_plainly
 from rokctl import VERSION
 from rokctl.options import require_command, with_flags, with_world
@@ -155,6 +156,15 @@ def run(argv: Sequence[str], environment: Mapping[str, str] = os.environ) -> int
     except SystemExit as leave:  # how typer ends a completion, and what writes to a pipe that nobody reads any more
         return leave.code if isinstance(leave.code, int) else FAILED
     except Exception as error:  # noqa: BLE001 - the last border: a person gets a sentence, and the trace goes to a file
+        if isinstance(error, OSError) and error.errno in (
+            errno.ENOSPC,
+            errno.EDQUOT,
+        ):  # what is ours says which disk it is
+            full = OutOfSpace(
+                f"cannot write the output: {error.strerror}", hint="let it go where there is room, and run it again"
+            )
+            _report(full.message, exit_code(full), full.remedy, full.hint, as_json=as_json)
+            return exit_code(full)
         message, hint = _unforeseen(error, world)
         _report(message, FAILED, Remedy.GIVE_UP, hint, as_json=as_json)
         return FAILED

@@ -11,14 +11,11 @@ all the snapshots of the group visible at once. Until then they are leftovers, w
 tells which volumes a killed process may have left suspended.
 """
 
-import ctypes
-import functools
-import os
 import signal
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Final
 
+from engine import native
 from engine.device.dm import Control, control
 from engine.device.lvmreport import LogicalVolume, change
 from engine.device.lvmtags import Tag, tag
@@ -26,9 +23,6 @@ from engine.device.lvmview import PoolView
 from engine.device.mounts import write_back
 from engine.errors import Failed
 from engine.values import dataclass
-
-_MCL_CURRENT: Final = 1
-_MCL_FUTURE: Final = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,15 +99,13 @@ def _signals_blocked() -> Iterator[None]:
 
 @contextmanager
 def _memory_locked() -> Iterator[None]:
-    if _libc().mlockall(_MCL_CURRENT | _MCL_FUTURE) < 0:
-        reason = os.strerror(ctypes.get_errno())
-        raise Failed(f"cannot lock memory, as suspending volumes needs: {reason}", hint="grant CAP_IPC_LOCK")
+    try:
+        native.lock_memory()
+    except OSError as error:
+        raise Failed(
+            f"cannot lock memory, as suspending volumes needs: {error.strerror}", hint="grant CAP_IPC_LOCK"
+        ) from error
     try:
         yield
     finally:
-        _libc().munlockall()
-
-
-@functools.cache
-def _libc() -> ctypes.CDLL:
-    return ctypes.CDLL(None, use_errno=True)
+        native.unlock_memory()

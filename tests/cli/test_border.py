@@ -214,3 +214,42 @@ def test_completion_offers_nouns_and_verbs():
     assert program(env=environment).stdout.split() == ["volume"]
     environment |= {"COMP_WORDS": "rokctl volume cr", "COMP_CWORD": "2"}
     assert program(env=environment).stdout.split() == ["create"]
+
+
+def onto_a_full_disk(world, *words):
+    """Run a command whose output goes to /dev/full."""
+    with Path("/dev/full").open("wb") as full:
+        return subprocess.run(
+            [sys.executable, "-m", "rokctl", *map(str, words)],
+            cwd=ROOT,
+            env={**os.environ, **world},
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+
+
+def test_where_the_output_has_no_room_that_is_said_and_no_fault_of_the_program(rokctl, world, tmp_path):
+    (tmp_path / "file").write_bytes(bytes(range(256)) * 4096)
+    rokctl("pool", "create", "p", "--dir", tmp_path / "p")
+    rokctl("volume", "import", "p/v", tmp_path / "file")
+    rokctl("repo", "init", "--no-encryption")
+    rokctl("snapshot", "create", "p/v@one")
+    rokctl("snapshot", "push", "p/v@one")
+    for words in (
+        ["--version"],
+        ["--help"],
+        ["kalec", "graph", "config/example.ipynb"],
+        ["volume", "list"],
+        ["volume", "list", "--json"],
+        ["version", "show", "p/v"],
+        ["repo", "check"],
+        ["restore", "p/v", "--to-file", "-"],
+    ):
+        ended = onto_a_full_disk(world, *words)
+        assert ended.returncode == 15, (words, ended.stderr)
+        said, hint = ended.stderr.splitlines()[-2:] if "--json" not in words else (ended.stderr, "")
+        assert "cannot write the output: No space left on device" in said
+        assert "Traceback" not in ended.stderr
+        assert not hint or hint.startswith("hint: ")
