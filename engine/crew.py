@@ -1,16 +1,14 @@
 """A few threads that work through a stream of tasks, all stopped and joined whatever happens; or the calling thread alone."""
 
-import math
 import queue
-import threading
 from collections.abc import Callable, Iterable, Sequence
-from typing import Final, Generic, Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar
+
+from engine.hand import PATIENCE, Hand, join_all, stop_if_fails
 
 Task = TypeVar("Task", contravariant=True)
 Work = TypeVar("Work")
 Result = TypeVar("Result")
-
-_PATIENCE: Final = 0.2  # seconds between looks at failures and calls of `alive`
 
 
 class Worker(Protocol[Task]):
@@ -57,106 +55,11 @@ def employ(
     stop_if_fails(work, crew.stop)
 
 
-def stop_if_fails(work: Callable[[], None], stop: Callable[[], None]) -> None:
-    """Call `work`; when it raises, call `stop`, which must have been called to its end before anybody hears of it.
-
-    An interruption may break off either, but comes once: `stop` is called again then.
-    """
-    try:
-        work()
-    except BaseException:
-        try:
-            stop()
-        except BaseException:
-            stop()
-            raise
-        raise
-
-
 def concurrently(call: Callable[[Work], Result], items: Iterable[Work], threads: int) -> list[Result]:
     """Call for each item, so many at once; what they returned, in the order of the items. Raises the first exception of any."""
     results: dict[int, Result] = {}
     employ([_Caller(call, results) for _ in range(threads)], enumerate(items))
     return [results[number] for number in range(len(results))]
-
-
-class Hand(threading.Thread):
-    """A thread that ends with the process, and whose end may be waited for by `join_all`."""
-
-    def __init__(self, work: Callable[..., None], *args: object, name: str | None = None) -> None:
-        super().__init__(target=work, args=args, name=name, daemon=True)
-        self._has_ended = False
-        self._end = threading.Lock()
-        self._end.acquire()
-
-    def run(self) -> None:
-        """The work."""
-        try:
-            super().run()
-        finally:
-            self._has_ended = True
-            self._end.release()
-
-    @property
-    def is_at_work(self) -> bool:
-        """Was it started, and has it not ended?"""
-        return self.ident is not None and not self._has_ended
-
-    def wait(self, seconds: float) -> None:
-        """Wait for the end of the thread, no longer than this.
-
-        Unlike `join`, of Python 3.11, this does not take the thread for ended when it is broken off, and it waits in C.
-        """
-        if self._end.acquire(timeout=seconds):
-            self._end.release()
-
-
-def join_all(threads: Sequence[Hand], timeout: float | None = None, before: Callable[[], None] = lambda: None) -> None:
-    """Call `before`, and wait until all threads have ended, or for each so many seconds.
-
-    An interruption meanwhile is raised when they have: what they use may be taken away then.
-    """
-
-    def wait() -> None:
-        before()
-        for thread in threads:
-            rest = math.inf if timeout is None else timeout
-            while thread.is_at_work and rest > 0:
-                thread.wait(min(rest, _PATIENCE))
-                rest -= _PATIENCE
-
-    try:
-        wait()
-    except BaseException:  # an interruption, which comes once
-        wait()
-        raise
-
-
-def beside(call: Callable[[], Result]) -> Callable[[], Result]:
-    """Begin a call in a thread of its own. What is returned waits for its end, and returns or raises what it did.
-
-    Whoever is interrupted need not wait: the process can end all the same.
-    """
-    outcome: list[Result] = []
-    failure: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            outcome.append(call())
-        except BaseException as error:  # noqa: BLE001 # handed to the thread that waits, which raises it
-            failure.append(error)
-
-    thread = Hand(run)
-    thread.start()
-
-    def result() -> Result:
-        while thread.is_at_work:
-            thread.wait(_PATIENCE)
-        if failure:
-            raise failure[0]
-        return outcome[0]
-
-    return result
 
 
 class _Caller(Generic[Work, Result]):
@@ -199,7 +102,7 @@ class _Crew:
             self._check()
             alive()
             try:
-                self._room.get(timeout=_PATIENCE)
+                self._room.get(timeout=PATIENCE)
             except queue.Empty:
                 continue
             self._tasks.put(task)
@@ -209,7 +112,7 @@ class _Crew:
         self._end()
         for thread in self._threads:
             while thread.is_at_work:
-                thread.wait(_PATIENCE)
+                thread.wait(PATIENCE)
                 self._check()
                 alive()
         self._check()

@@ -30,7 +30,9 @@ class QuietReader:
         self._file = file
         self._kernel_does_it = True
         self._kernel_tells = True  # that a read would have to wait for the disk
-        self._is_cold = False  # the last read had to, or would have had to without what was expected
+        self._is_cold = (
+            False  # a read had to, or would have had to without what was expected, and nothing was all there since
+        )
         self._lock = threading.Lock()
         self._brought: list[Extent] = []  # into the cache, because it was expected
         _advise(file, 0, 0, os.POSIX_FADV_RANDOM)  # what is read ahead, into holes and beyond a change, would stay
@@ -78,9 +80,10 @@ class QuietReader:
 
     def _begin_to_read(self, extent: Extent) -> None:
         """A read that does not wait begins what it would wait for. Its bytes, if there are any, go all to one place."""
-        pages = min(-(-extent.length // _PAGE), _MOST_BUFFERS)
+        pages, rest = divmod(min(extent.length, _MOST_BUFFERS * _PAGE), _PAGE)
+        nowhere = [_NOWHERE] * pages + [memoryview(_NOWHERE)[:rest]] * (rest > 0)
         with contextlib.suppress(BlockingIOError):
-            read = os.preadv(self._file, [_NOWHERE] * pages, extent.start, os.RWF_NOWAIT | _RWF_DONTCACHE)
+            read = os.preadv(self._file, nowhere, extent.start, os.RWF_NOWAIT | _RWF_DONTCACHE)
             self._is_cold = read < extent.length
 
     def _bring(self, extent: Extent) -> None:

@@ -4,12 +4,10 @@ import queue
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Final, Generic, Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar
 
-from engine.crew import Hand, join_all
+from engine.hand import PATIENCE, Hand, join_all
 from engine.pages import pages
-
-_PATIENCE: Final = 0.2  # seconds between looks at whether the others have failed
 
 
 class Filled(Protocol):
@@ -58,7 +56,7 @@ class WriteBehind(Generic[Item]):
         while True:
             self._raise_failure()
             try:
-                self._free.get(timeout=_PATIENCE)
+                self._free.get(timeout=PATIENCE)
             except queue.Empty:
                 continue
             try:
@@ -82,7 +80,7 @@ class WriteBehind(Generic[Item]):
         self._is_draining = True
         while self._pending > 0 and self._failure is None:
             with suppress(queue.Empty):
-                self._news.get(timeout=_PATIENCE)
+                self._news.get(timeout=PATIENCE)
             alive()
         self._is_draining = False
         self._raise_failure()

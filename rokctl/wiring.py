@@ -171,7 +171,7 @@ class Session:
 
     def _open(self, store: "Store", ask: "Callable[[], Secret | PaperKey]") -> "Repository":
         # Half of the time goes into a key that is derived from the secret, by another core if there is one.
-        from engine.crew import beside
+        from engine.hand import beside
 
         loaded = beside(lambda: importlib.import_module("engine.repo.repository"))
         from engine.repo.unlock import unlock

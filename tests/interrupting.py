@@ -10,9 +10,12 @@ from types import CodeType, FrameType
 from rokctl.signals import is_busy
 
 # What Python 3.11 looks for signals in, when it has done it: calls, also those of functions written in C; the first instruction
-# of a function; and jumps back.
-_LOOKS = frozenset(name for name in dis.opmap if name.startswith(("CALL", "RESUME", "JUMP_BACKWARD")))
-
+# of a function; and jumps back, but for those of `await`.
+_LOOKS = frozenset(
+    name
+    for name in dis.opmap
+    if name.startswith(("CALL", "RESUME", "JUMP_BACKWARD", "POP_JUMP_BACKWARD")) and not name.endswith("NO_INTERRUPT")
+)
 # Ourselves; and what Python calls when it frees memory, which drops what is raised in there, so that it is raised again.
 _LEFT_ALONE = frozenset({__name__, "contextlib", "_weakrefset"})
 
@@ -80,7 +83,8 @@ class _Meeting:
         code = self._names.setdefault(frame.f_code, frame.f_code.co_code)
         last = self._before.get(frame)
         self._before[frame] = frame.f_lasti
-        if last is not None and dis.opname[code[last]] in _LOOKS and not is_busy(frame):
+        failed = dis.opname[code[frame.f_lasti]] == "PUSH_EXC_INFO"  # then Python does not look
+        if last is not None and dis.opname[code[last]] in _LOOKS and not failed and not is_busy(frame):
             self._left -= 1
             if self._left < 0:
                 self.was_met = True

@@ -147,7 +147,7 @@ class Source(Protocol):
         ...
 
     def expect(self, extent: Extent) -> None:
-        """The calling thread will read this next, and all of it: the disk may begin. Never fails, and does not wait."""
+        """The calling thread will read this next, and all of it: the disk may begin. Never fails, nor waits for the bytes."""
         ...
 
 

@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from typing import IO, BinaryIO, Final
 
 from engine.errors import Failed
+from engine.hand import shielded
 from engine.values import dataclass
 
 # Debian's name of the package that holds a program, for the hint of an error.
@@ -32,14 +33,17 @@ class Output:
 def attempt(*argv: str) -> Output:
     """Run a program to its end. Raises Failed when it is not installed.
 
-    It is shielded from Ctrl-C, and finishes before KeyboardInterrupt goes on: an lvcreate that dies half way may leave a
-    device suspended. What it says goes to memory, never to a file, for the same reason: the file could lie on the very
-    filesystem that it has just frozen.
+    It is shielded from Ctrl-C and SIGTERM, and finishes before an interruption goes on: an lvcreate that dies half way may
+    leave a device suspended. What it says goes to memory, never to a file, for the same reason: the file could lie on the
+    very filesystem that it has just frozen.
     """
-    with _memory("stdout") as stdout, _memory("stderr") as stderr:
-        process = _start(argv, stdout, stderr)
-        status = _wait(process)
-        return Output(status, _text(stdout), _text(stderr))
+
+    def run_to_the_end() -> Output:
+        with _memory("stdout") as stdout, _memory("stderr") as stderr:
+            status = _start(argv, stdout, stderr).wait()
+            return Output(status, _text(stdout), _text(stderr))
+
+    return shielded(run_to_the_end)
 
 
 def run(*argv: str) -> str:
@@ -102,19 +106,6 @@ def _environment() -> dict[str, str]:
     """What every child inherits, in the one language whose messages we know. No value of it is read here but PATH."""
     path = os.environ.get("PATH", os.defpath)
     return {**os.environ, "PATH": f"{path}:{_SYSTEM_FOLDERS}", "LC_ALL": "C", "LVM_SUPPRESS_FD_WARNINGS": "1"}
-
-
-def _wait(process: "subprocess.Popen[bytes]") -> int:
-    interrupt: KeyboardInterrupt | None = None
-    while True:
-        try:
-            status = process.wait()
-            break
-        except KeyboardInterrupt as error:
-            interrupt = error
-    if interrupt is not None:
-        raise interrupt
-    return status
 
 
 def _memory(name: str) -> BinaryIO:

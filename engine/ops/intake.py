@@ -199,9 +199,11 @@ class _Ahead:
         if place == len(self._certain):
             return None
         next_ = self._certain[place]
-        start = max(told, next_.start)
-        self._told = min(next_.end, max(offset, next_.start) + _AHEAD)
-        return between(start, self._told) if start < self._told else None
+        start, end = max(told, next_.start), min(next_.end, offset + _AHEAD)  # no further: the cache may be small
+        if start >= end:
+            return None
+        self._told = end
+        return between(start, end)
 
 
 def _end(extent: Extent) -> int:

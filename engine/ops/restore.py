@@ -10,11 +10,12 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Final
 
-from engine.crew import employ, stop_if_fails
+from engine.crew import employ
 from engine.device import blockio
 from engine.device.base import Outcome, Pool, Target, Volume
 from engine.errors import NotFound, Refused, RokError
 from engine.extent import Extent, align, normalise, total
+from engine.hand import stop_if_fails
 from engine.ops.around import ForgivingReader
 from engine.ops.difference import RegionTask, difference_tasks, extent_of, fresh_tasks, overwrite_tasks, regions_of
 from engine.ops.gather import Gather, Run, write_behind

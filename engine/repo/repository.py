@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from engine.clock import Clock
-from engine.crew import beside, concurrently
+from engine.crew import concurrently
 from engine.errors import Damaged, NotFound, Refused, RokError
+from engine.hand import beside
 from engine.repo.cache import CacheFolder, Mask
 from engine.repo.condemnation import given_up, read_condemnations, survey_condemnations
 from engine.repo.descriptor import (

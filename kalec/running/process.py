@@ -130,8 +130,11 @@ class Processes:
                 self.forget(self.ended.get(timeout=PATIENCE_SECONDS))
         for group in self._running.values():
             _signal(group, signal.SIGKILL)
-        while self._running:
-            self.forget(self.ended.get())
+        with contextlib.suppress(
+            queue.Empty
+        ):  # an interruption may have come before there was someone to wait for a step
+            while self._running:
+                self.forget(self.ended.get(timeout=PATIENCE_SECONDS))
 
     def _wait(self, name: str, process: "subprocess.Popen[bytes]") -> None:
         _, status, usage = os.wait4(process.pid, 0)

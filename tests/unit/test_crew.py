@@ -6,7 +6,8 @@ from contextlib import suppress
 
 import pytest
 
-from engine.crew import Hand, beside, concurrently, employ, stop_if_fails
+from engine.crew import concurrently, employ
+from engine.hand import Hand, beside, shielded, stop_if_fails
 from engine.writebehind import WriteBehind
 from tests.interrupting import interrupted_everywhere
 from tests.unit.test_writebehind import Finished
@@ -65,7 +66,10 @@ def test_tasks_are_drawn_no_further_ahead_than_the_workers_can_use():
     drawn.clear()
     may_go_on = threading.Semaphore(0)
     endless = beside(lambda: employ([Held(), Held()], (drawn.append(number) or number for number in range(20))))
-    time.sleep(0.2)
+    deadline = time.monotonic() + SECONDS
+    while len(drawn) < 5 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    time.sleep(0.1)
     assert len(drawn) == 5, "two in work, two that wait, and one in the hand"
     for _ in range(20):
         may_go_on.release()
@@ -142,6 +146,28 @@ def test_an_interruption_at_any_moment_of_writing_behind_lets_no_write_outlive_w
     assert interrupted_everywhere(scenario) > 50
     assert_no_hand_is_left_at_work()
     assert late == []
+
+
+def test_an_interruption_at_any_moment_of_a_call_that_is_shielded_is_raised_when_that_has_ended():
+    def scenario(interrupted):
+        states = []
+
+        def call():
+            states.append("begun")
+            time.sleep(0.001)
+            states.append("ended")
+
+        with interrupted():
+            shielded(call)
+        assert states in ([], ["begun", "ended"])
+
+    assert interrupted_everywhere(scenario) > 10
+    assert_no_hand_is_left_at_work()
+
+
+def test_what_a_shielded_call_raises_is_raised():
+    with pytest.raises(ZeroDivisionError):
+        shielded(lambda: 1 // 0)
 
 
 def assert_no_hand_is_left_at_work():

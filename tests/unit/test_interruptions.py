@@ -1,14 +1,20 @@
 """When Ctrl-C and SIGTERM are raised: at once, but never where a lock of the interpreter's library would stay locked."""
 
 import importlib
+import io
+import itertools
+import logging
 import signal
 import sys
 import threading
 import time
+from types import SimpleNamespace
 
 import pytest
 
-from rokctl.signals import Terminated, interruptions
+from engine.hand import beside
+from rokctl.signals import Terminated, _Interrupter, interruptions
+from tests.interrupting import interrupted_everywhere
 
 BOTH = pytest.mark.parametrize(("number", "kind"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, Terminated)])
 
@@ -20,9 +26,10 @@ def be_at_work(seconds=5):
         time.sleep(0.01)
 
 
-def run(work, told=()):
+def run(work, told=None):
     """Run a program; it is told to stop by something more in `told`."""
-    with interruptions(lambda: told.append("stop") if told != () else None):
+    told = [] if told is None else told
+    with interruptions(lambda: told.append("stop")):
         work()
 
 
@@ -57,30 +64,36 @@ def test_an_interruption_during_an_import_is_raised_after_it(number, kind, tmp_p
     assert told == ["begin", "stop"]
 
 
-@BOTH
-def test_an_interruption_while_a_lock_is_taken_is_raised_when_the_lock_will_be_released(number, kind):
-    class Lock:
-        """One that is interrupted just when it has been taken."""
+class Lock:
+    """One that is interrupted just when it has been taken, and then does something more."""
 
-        def __init__(self):
-            self.inner = threading.Lock()
-            self.acquire, self.release = self.inner.acquire, self.inner.release
+    def __init__(self, number, then):
+        self._number, self._then = number, then
+        self.inner = threading.Lock()
+        self.acquire, self.release = self.inner.acquire, self.inner.release
 
-        def __enter__(self):
-            self.inner.acquire()
-            signal.raise_signal(number)
+    def __enter__(self):
+        self.inner.acquire()
+        signal.raise_signal(self._number)
+        self._then()
 
-        def __exit__(self, *_):
-            self.inner.release()
+    def __exit__(self, *_):
+        self.inner.release()
 
-    def work():
+
+def with_a_lock(then, number=signal.SIGINT):
+    lock = Lock(number, then)
+    try:
         with threading.Condition(lock):
             be_at_work()
+    finally:
+        assert not lock.inner.locked()
 
-    lock = Lock()
+
+@BOTH
+def test_an_interruption_while_a_lock_is_taken_is_raised_when_the_lock_will_be_released(number, kind):
     with pytest.raises(kind):
-        run(work)
-    assert not lock.inner.locked()
+        run(lambda: with_a_lock(lambda: None, number))
 
 
 class Garbage:
@@ -95,9 +108,54 @@ def make_garbage():
     be_at_work()
 
 
-def test_an_interruption_that_garbage_collection_swallows_is_raised_again():
+class Response(io.BytesIO):
+    """What is interrupted while Python closes it, because it is freed; nobody is told what is raised then."""
+
+    def close(self):
+        signal.raise_signal(signal.SIGINT)
+        super().close()
+
+
+def make_a_response():
+    Response(b"x")
+    be_at_work()
+
+
+@pytest.mark.parametrize("make", [make_garbage, make_a_response])
+def test_an_interruption_while_something_is_freed_is_not_lost(make):
     with pytest.raises(KeyboardInterrupt):
-        run(make_garbage)
+        run(make)
+
+
+def test_an_interruption_that_is_dropped_all_the_same_is_raised_again():
+    def work():
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        except Terminated as error:
+            lost = SimpleNamespace(exc_type=type(error), exc_value=error, exc_traceback=None, err_msg=None, object=None)
+        sys.unraisablehook(lost)
+        be_at_work()
+
+    with pytest.raises(Terminated):
+        run(work)
+
+
+def test_no_moment_of_a_first_log_leaves_the_lock_of_all_loggers_taken():
+    def log():
+        for _ in range(3):
+            logging.getLogger(f"new {next(numbers)}").debug("something")
+
+    def scenario(interrupted):
+        with interrupted():
+            log()
+        assert logging._lock.acquire(blocking=False)
+        logging._lock.release()
+
+    numbers = itertools.count()
+    in_another_thread = beside(lambda: interrupted_everywhere(scenario))
+    with pytest.raises(AssertionError):  # it must be the main thread
+        in_another_thread()
+    assert interrupted_everywhere(scenario) > 5
 
 
 def test_an_interruption_is_raised_once_and_what_follows_does_not_break_off_the_release():
@@ -124,14 +182,54 @@ def test_what_a_class_that_is_being_made_makes_of_an_interruption_is_an_interrup
         run(lambda: type("Made", (), {"field": Interrupted()}))
 
 
+def test_of_two_at_the_same_time_one_is_raised_and_nothing_is_said_of_the_other(capfd):
+    def work():
+        for number in both:
+            signal.pthread_kill(threading.get_ident(), number)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, both)
+        be_at_work()
+
+    both = (signal.SIGTERM, signal.SIGINT)
+    signal.pthread_sigmask(signal.SIG_BLOCK, both)
+    try:
+        with pytest.raises((KeyboardInterrupt, Terminated)):
+            run(work)
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, both)
+    assert capfd.readouterr().err == ""
+
+
+def test_a_signal_that_comes_when_the_work_is_over_changes_nothing(monkeypatch):
+    hook, handlers = sys.unraisablehook, [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    give_back = _Interrupter.give_back_the_timer
+
+    def interrupted(interrupter):
+        signal.raise_signal(signal.SIGTERM)
+        give_back(interrupter)
+
+    monkeypatch.setattr(_Interrupter, "give_back_the_timer", interrupted)
+    told = []
+    run(lambda: None, told)
+    assert told == []
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == handlers
+    assert sys.unraisablehook is hook
+
+
 def test_handlers_and_the_timer_are_afterwards_what_they_were():
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)
+    hook, timer = sys.unraisablehook, signal.getitimer(signal.ITIMER_REAL)
+    own = signal.signal(signal.SIGALRM, lambda *_: pytest.fail("much later"))
+    signal.setitimer(signal.ITIMER_REAL, 1000)
     before = [signal.getsignal(number) for number in numbers]
-    hook = sys.unraisablehook
-    with pytest.raises(KeyboardInterrupt):
-        run(make_garbage)
-    assert [signal.getsignal(number) for number in numbers] == before
-    assert sys.unraisablehook is hook
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            run(lambda: with_a_lock(lambda: time.sleep(0.1)))  # several times of the timer
+        assert [signal.getsignal(number) for number in numbers] == before
+        assert signal.getitimer(signal.ITIMER_REAL)[0] > 900
+        assert sys.unraisablehook is hook
+    finally:
+        signal.signal(signal.SIGALRM, own)
+        signal.setitimer(signal.ITIMER_REAL, *timer)
 
 
 def test_what_is_ignored_from_the_start_stays_ignored():

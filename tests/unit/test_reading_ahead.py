@@ -27,6 +27,8 @@ class Watched:
 
         def watched_expect(source, extent):
             assert extent.end <= source.size
+            done = [read for by, read in self.read if by == threading.get_ident()]
+            assert extent.end <= done[-1].end + 2 * MIB, "too far ahead for a small cache"
             done = [read for _, read in self.read]
             assert not any(read.start < extent.end and extent.start < read.end for read in done), "read already"
             self.told.append((threading.get_ident(), extent))
@@ -73,7 +75,7 @@ def test_of_what_changed_all_that_is_told_is_read(pool, monkeypatch, seed):
     watched = Watched(monkeypatch)
     push_snapshots(repository, snapshot(pool, "b", "volume"))
     watched.check()
-    assert watched.share() > 0.5
+    assert watched.share() > 0.2
 
 
 def test_of_a_push_with_a_limit_nothing_is_told(pool, monkeypatch):

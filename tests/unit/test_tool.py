@@ -3,11 +3,15 @@
 import os
 import signal
 import threading
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 
 import pytest
 
 from engine.device import tool
 from engine.errors import Failed
+from rokctl.signals import Terminated, interruptions
+from tests.interrupting import interrupted_everywhere
 
 
 def test_a_program_gives_what_it_wrote() -> None:
@@ -55,12 +59,24 @@ def test_the_output_of_a_tool_that_failed_is_not_given(script: str, ended: str) 
 
 
 @pytest.mark.slow
-def test_ctrl_c_lets_a_change_finish_and_is_raised_then() -> None:
+@pytest.mark.parametrize(("number", "kind"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, Terminated)])
+def test_an_interruption_lets_a_change_finish_and_is_raised_then(number: int, kind: type[BaseException]) -> None:
     done_read, done_write = os.pipe()
     # To the process, as the terminal does: the main thread gets it, in the middle of its wait.
-    threading.Timer(0.3, os.kill, [os.getpid(), signal.SIGINT]).start()
-    with pytest.raises(KeyboardInterrupt):
+    threading.Timer(0.3, os.kill, [os.getpid(), number]).start()
+    with pytest.raises(kind), interruptions(lambda: None):
         tool.attempt("sh", "-c", f"sleep 0.8; echo finished > /proc/{os.getpid()}/fd/{done_write}")
     os.close(done_write)
     with os.fdopen(done_read) as done:
         assert done.read() == "finished\n"
+
+
+@pytest.mark.slow
+def test_no_moment_of_an_interruption_lets_a_program_outlive_its_call() -> None:
+    def scenario(interrupted: Callable[[], AbstractContextManager[None]]) -> None:
+        with interrupted():
+            tool.attempt("sleep", "0.01")
+        with pytest.raises(ChildProcessError):  # there is none
+            os.waitpid(-1, os.WNOHANG)
+
+    assert interrupted_everywhere(scenario) > 10
