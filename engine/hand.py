@@ -7,7 +7,7 @@ interrupted waits here: in C, where nothing is left locked, and to the end where
 import math
 import threading
 from collections.abc import Callable, Sequence
-from typing import Final, TypeVar
+from typing import Final, Generic, TypeVar
 
 Result = TypeVar("Result")
 
@@ -88,42 +88,45 @@ def beside(call: Callable[[], Result]) -> Callable[[], Result]:
 
     Whoever is interrupted need not wait: the process can end all the same.
     """
-    outcome: list[Result] = []
-    failure: list[BaseException] = []
-    thread = _caller(call, outcome, failure)
-    thread.start()
+    made = _Call(call)
+    made.hand.start()
 
     def result() -> Result:
-        while thread.is_at_work:
-            thread.wait(PATIENCE)
-        if failure:
-            raise failure[0]
-        return outcome[0]
+        while made.hand.is_at_work:
+            made.hand.wait(PATIENCE)
+        return made.result()
 
     return result
 
 
 def shielded(call: Callable[[], Result]) -> Result:
     """What the call returns or raises. An interruption of the calling thread is raised when the call has ended, not before."""
-    outcome: list[Result] = []
-    failure: list[BaseException] = []
-    thread = _caller(call, outcome, failure)
+    made = _Call(call)
 
     def start() -> None:
-        if thread.ident is None:
-            thread.start()
+        if made.hand.ident is None:
+            made.hand.start()
 
-    join_all([thread], before=start)
-    if failure:
-        raise failure[0]
-    return outcome[0]
+    join_all([made.hand], before=start)
+    return made.result()
 
 
-def _caller(call: Callable[[], Result], outcome: list[Result], failure: list[BaseException]) -> Hand:
-    def run() -> None:
+class _Call(Generic[Result]):
+    """A call that a hand makes, and what came of it."""
+
+    def __init__(self, call: Callable[[], Result]) -> None:
+        self.hand = Hand(self._make)
+        self._call = call
+        self._results: list[Result] = []
+        self._failure: BaseException | None = None
+
+    def _make(self) -> None:
         try:
-            outcome.append(call())
+            self._results.append(self._call())
         except BaseException as error:  # noqa: BLE001 # handed to the thread that waits, which raises it
-            failure.append(error)
+            self._failure = error
 
-    return Hand(run)
+    def result(self) -> Result:
+        if self._failure is not None:
+            raise self._failure
+        return self._results[0]

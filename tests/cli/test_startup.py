@@ -25,7 +25,7 @@ A_LISTING_IN_A_DIRECTORY = BORDER | {
     *(f"engine.device.{name}" for name in ("blockio", "filecopy", "fiemap")),
 }
 A_SNAPSHOT_ON_LVM = {
-    *("rokctl.snapshot", "rokctl.push", "engine.config", "engine.extent"),
+    *("rokctl.snapshot", "rokctl.push", "engine.config", "engine.extent", "engine.hand"),
     *(f"engine.device.{name}" for name in ("base", "pools", "rules", "dm", "mounts", "node", "thin", "tool", "lvm")),
     *(f"engine.device.lvm{name}" for name in ("active", "look", "report", "space", "tags", "view")),
 }

@@ -2,9 +2,11 @@
 
 import os
 import signal
+import subprocess
 import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from typing import Any
 
 import pytest
 
@@ -72,11 +74,19 @@ def test_an_interruption_lets_a_change_finish_and_is_raised_then(number: int, ki
 
 
 @pytest.mark.slow
-def test_no_moment_of_an_interruption_lets_a_program_outlive_its_call() -> None:
+def test_no_moment_of_an_interruption_lets_a_program_outlive_its_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Noted(subprocess.Popen[bytes]):
+        def __init__(self, *words: Any, **settings: Any) -> None:
+            super().__init__(*words, **settings)
+            started.append(self)
+
     def scenario(interrupted: Callable[[], AbstractContextManager[None]]) -> None:
+        started.clear()
         with interrupted():
             tool.attempt("sleep", "0.01")
-        with pytest.raises(ChildProcessError):  # there is none
-            os.waitpid(-1, os.WNOHANG)
+        assert all(process.returncode is not None for process in started)
 
+    started: list[Noted] = []
+    monkeypatch.setattr(subprocess, "Popen", Noted)
     assert interrupted_everywhere(scenario) > 10
+    assert started
