@@ -35,8 +35,6 @@ class CopyFlags:
 
 def copy_versions(session: Session, words: Sequence[str], flags: CopyFlags) -> None:
     """Copy what the words name, or say what would be copied. Raises DoneInPart when something of it is damaged."""
-    from engine.ops.copy import plan_copy
-
     given = _destination(session, flags)
     scopes, references = _parse_words(words)
     with (
@@ -50,6 +48,8 @@ def copy_versions(session: Session, words: Sequence[str], flags: CopyFlags) -> N
             work="copy",
         ),
     ):
+        from engine.ops.copy import plan_copy
+
         plan = plan_copy(source, destination, scopes, references)
         if flags.dry_run:
             _show_plan(session, plan)

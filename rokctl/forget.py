@@ -147,9 +147,10 @@ def carry_out(session: "Session", repository: "Repository", plan: "ForgetPlan") 
 
 def forget_damaged(session: "Session", ids: Sequence[str], *, dry_run: bool) -> None:
     """Forget versions of which nothing is known but the id."""
-    from engine.ops.forget import Fate, forget_unreadable
 
     with session.repository() as repository:
+        from engine.ops.forget import Fate, forget_unreadable
+
         for version, fate in forget_unreadable(repository, ids, dry_run=dry_run):
             if dry_run and fate is Fate.FORGOTTEN:
                 session.output.result(f"version {version}: would be forgotten", {"would": "forget", "version": version})

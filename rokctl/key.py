@@ -36,7 +36,6 @@ def add(
     ] = None,
 ) -> None:
     """Let another passphrase or key file open the repository."""
-    from engine.ops.keys import Keys
     from engine.repo.keyblob import check_label
     from rokctl.secret import read_new_secret
 
@@ -46,6 +45,8 @@ def add(
         given = "--password-file" if session.flags.password_file else "--key-file"
         raise Refused(f"both --from-paper and {given} were given", hint="come in by one of them")
     with session.repository(paper=from_paper) as repository:
+        from engine.ops.keys import Keys
+
         keys = Keys(repository)
         made = keys.add(read_new_secret(new_password_file, new_key_file), label=label)
     outcome = made.outcome.value
@@ -55,9 +56,10 @@ def add(
 @command(app, "list")
 def list_keys(session: Session) -> None:
     """List the keys, oldest first, and name the one in use."""
-    from engine.ops.keys import Keys
 
     with session.repository() as repository:
+        from engine.ops.keys import Keys
+
         found = Keys(repository).entries()
     session.output.listing(
         found,
@@ -76,9 +78,10 @@ def list_keys(session: Session) -> None:
 @command(app, "remove")
 def remove(session: Session, key: KeyArgument, dry_run: DryRunOption = False) -> None:
     """Remove a key, but never the one in use."""
-    from engine.ops.keys import Keys
 
     with session.repository() as repository:
+        from engine.ops.keys import Keys
+
         keys = Keys(repository)
         if dry_run:
             found = keys.find(key)
@@ -94,11 +97,12 @@ def change(
     session: Session, new_password_file: NewPasswordFileOption = None, new_key_file: NewKeyFileOption = None
 ) -> None:
     """Replace the key in use."""
-    from engine.ops.keys import Keys
     from rokctl.secret import read_new_secret
 
     _refuse_both(new_password_file, new_key_file)
     with session.repository() as repository:
+        from engine.ops.keys import Keys
+
         keys, old = Keys(repository), repository.key
         new = keys.change(read_new_secret(new_password_file, new_key_file))
     record = {"outcome": "changed", "removed": old, **plain(replace(new, in_use=True))}
@@ -108,10 +112,11 @@ def change(
 @command(app, "export")
 def export(session: Session) -> None:
     """Print the master key as a page to be kept on paper."""
-    from engine.ops.keys import Keys
     from engine.repo.paper import paper_lines, paper_text
 
     with session.repository() as repository:
+        from engine.ops.keys import Keys
+
         paper, url = Keys(repository).paper(), repository.url
     if session.output.as_json:
         session.output.result("", {"id": paper.repository_id, "url": url, "lines": paper_lines(paper)})

@@ -105,10 +105,11 @@ def _amount(name: str, value: object) -> object:
 @command(app, "check", cls=optional_value("--read-data"))
 def check(session: Session, read_data: ReadDataOption = None) -> None:
     """Check that every version can be restored."""
-    from engine.repo.check import check as check_repository
 
     sample = sample_of(read_data)
     with session.repository() as repository, session.progress() as progress:
+        from engine.repo.check import check as check_repository
+
         report = check_repository(repository, read_data=sample or False, progress=progress)
     report_check(session, report)
 
@@ -122,12 +123,13 @@ def repair(
     dry_run: DryRunOption = False,
 ) -> None:
     """Mend what can be mended, save what can be read, and mark the versions that lost something."""
-    from engine.repo.repair import repair as repair_repository
 
     sample = sample_of(read_data)
     if from_paper is not None:
         rebuild_lost_descriptor(session, from_paper, dry_run=dry_run)
     with session.repository(paper=from_paper) as repository, session.progress() as progress:
+        from engine.repo.repair import repair as repair_repository
+
         report = repair_repository(
             repository,
             from_packs=from_packs,
@@ -147,9 +149,10 @@ def gc(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")] = False,
 ) -> None:
     """Collect what no version needs any more: condemn it, and delete what was condemned before."""
-    from engine.repo.collect import CollectOptions, collect
 
     with session.repository() as repository, session.progress() as progress:
+        from engine.repo.collect import CollectOptions, collect
+
         options = CollectOptions(
             **settings(grace=grace, live_share=repack_below),
             keep_tombstones=keep_tombstones(repository.url),

@@ -41,7 +41,6 @@ def restore(
     ] = False,
 ) -> None:
     """Write a version to a new volume, over an existing one, or to a file."""
-    from engine.ops import restore as ops
     from engine.repo.naming import parse_reference
 
     wanted = parse_reference(reference)
@@ -49,11 +48,12 @@ def restore(
         raise Refused("a restore writes to one place", hint="give either --to POOL/VOL or --to-file PATH")
     if in_place and to is None:
         raise Refused("--in-place means nothing with --to-file", hint="leave --in-place out")
-    options = ops.RestoreOptions(
-        workers=ops.NEAR_WORKERS if session.is_near else ops.FAR_WORKERS, around_damage=around_damage
-    )
     pool = session.pools.open(to.pool) if to else None
     with session.repository() as repository, session.progress() as progress:
+        from engine.ops import restore as ops
+
+        workers = ops.NEAR_WORKERS if session.is_near else ops.FAR_WORKERS
+        options = ops.RestoreOptions(workers=workers, around_damage=around_damage)
         manifest = repository.resolve(wanted)
         chosen = manifest.member(member)
         if to is not None and pool is not None:

@@ -23,9 +23,10 @@ class _Row:
 
 def show_space(session: Session, grouping: "Grouping") -> None:
     """What each object or bucket takes. Raises DoneInPart when something is lost, so that the figures are too small."""
-    from engine.ops.space import space
 
     with session.repository() as repository, session.progress() as progress:
+        from engine.ops.space import space
+
         report = space(repository, grouping, progress)
     if session.output.as_json:
         for group in report.groups:
@@ -69,9 +70,10 @@ def _times(ratio: float | None) -> str:
 
 def show_growth(session: Session, period: "Period") -> None:
     """What was sent in each day, week, month or year."""
-    from engine.ops.growth import growth
 
     with session.repository() as repository:
+        from engine.ops.growth import growth
+
         grown = growth(repository.versions(), period)
     session.output.listing(
         grown,

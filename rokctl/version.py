@@ -50,13 +50,14 @@ def list_versions(
     label: LabelsOption = None,
 ) -> None:
     """List versions, oldest first."""
-    from engine.repo.hurt import hurt_versions
     from engine.repo.naming import parse_bucket_or_object
-    from engine.repo.tags import all_tags
 
     bucket, name = parse_bucket_or_object(target) if target else (None, None)
     wanted = parse_labels(label).items()
     with session.repository() as repository:
+        from engine.repo.hurt import hurt_versions
+        from engine.repo.tags import all_tags
+
         found = [m for m in repository.versions(bucket, name) if wanted <= m.labels.items()]
         tags = all_tags(repository, (manifest.version for manifest in found))
         hurt = hurt_versions(repository)
@@ -88,10 +89,11 @@ def show(
 ) -> None:
     """Show a version and the volumes in it."""
     from engine.repo.naming import parse_reference
-    from engine.repo.tags import all_tags
 
     wanted = parse_reference(reference)
     with session.repository() as repository:
+        from engine.repo.tags import all_tags
+
         manifest = repository.resolve(wanted)
         tags = all_tags(repository, [manifest.version])[manifest.version]
         losses = _losses(repository, manifest)
@@ -169,12 +171,13 @@ def diff(
     new: Annotated[str, typer.Argument(metavar="BUCKET/OBJECT[@B]", help="The later version; of any object.")],
 ) -> None:
     """Show how much differs between two versions, by their maps; no content is read."""
-    from engine.ops.versions import version_diff
     from engine.repo.naming import parse_reference
 
     wanted = parse_reference(old), parse_reference(new)
     output = session.output
     with session.repository() as repository:
+        from engine.ops.versions import version_diff
+
         earlier, later = (repository.resolve(reference) for reference in wanted)
         listen = (lambda member, change: output.result("", _change(member, change))) if output.as_json else _ignore
         members = version_diff(repository, earlier, later, listen=listen)
@@ -209,11 +212,12 @@ def verify(
     ],
 ) -> None:
     """Read a whole version as a restore would, comparing every chunk with its id, and write nothing."""
-    from engine.ops.versions import verify as verify_version
     from engine.repo.naming import parse_reference
 
     wanted = parse_reference(reference)
     with session.repository() as repository, session.progress() as progress:
+        from engine.ops.versions import verify as verify_version
+
         report = verify_version(repository, repository.resolve(wanted), progress=progress)
     name = f"{report.bucket}/{report.object}@{report.version}"
     if not report.losses or session.output.as_json:
@@ -303,7 +307,6 @@ def forget(
     dry_run: DryRunOption = False,
 ) -> None:
     """Forget versions, by name, or all that no rule keeps."""
-    from engine.ops.forget import plan_by_names, plan_by_rules
     from engine.policy.retention import Rules
     from engine.repo.tags import check_tag
 
@@ -324,6 +327,8 @@ def forget(
         return
     scopes, references = parse_targets(targets or [], by_rules=bool(chosen), all_objects=all_objects)
     with session.repository() as repository:
+        from engine.ops.forget import plan_by_names, plan_by_rules
+
         if chosen:
             zone = time_zone or UTC
             plan = plan_by_rules(repository, scopes, Rules(**chosen), zone, allow_last=allow_last)

@@ -149,7 +149,10 @@ class Session:
 
     @contextmanager
     def repository(self, *, limit_upload: int | None = None, paper: Path | None = None) -> "Iterator[Repository]":
-        """The configured repository, open until the end of the `with`; by the paper copy in a file, if one is named."""
+        """The configured repository, open until the end of the `with`; by the paper copy in a file, if one is named.
+
+        What works with it is best imported in the `with`, and not before: it is loaded while the key is derived.
+        """
 
         def ask() -> "Secret | PaperKey":
             from rokctl.secret import read_paper, read_secret

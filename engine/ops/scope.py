@@ -1,11 +1,14 @@
 """Which objects a command is about."""
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from engine.errors import NotFound
 from engine.repo.naming import ObjectName
-from engine.repo.repository import Survey, near
 from engine.values import dataclass
+
+if TYPE_CHECKING:  # objects are named before a repository is opened, and with it all that is heavy
+    from engine.repo.repository import Survey
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,8 +26,10 @@ class Scope:
         return "/".join(part for part in (self.bucket, self.name) if part)
 
 
-def refuse_empty_scopes(scopes: Iterable[Scope], survey: Survey, url: str) -> None:
+def refuse_empty_scopes(scopes: Iterable[Scope], survey: "Survey", url: str) -> None:
     """Raise NotFound, with near names, for a scope that covers nothing; that of all objects may."""
+    from engine.repo.repository import near
+
     objects = {manifest.object for manifest in survey.manifests}
     for scope in scopes:
         if scope != Scope() and not any(map(scope.covers, objects)):

@@ -10,14 +10,16 @@ from collections.abc import Iterator
 from datetime import datetime
 from fractions import Fraction
 from itertools import count
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from blake3 import blake3
 
 from engine.errors import Refused
-from engine.repo.pack import PackName
 from engine.units import parse_size
 from engine.values import dataclass
+
+if TYPE_CHECKING:  # a sample is asked for before a repository is opened, and with it all that is heavy
+    from engine.repo.pack import PackName
 
 _FEWEST_PARTS: Final = 11
 _MOST_PARTS: Final = 1 << 20
@@ -35,7 +37,7 @@ class Portion:
     width: int
     parts: int
 
-    def __contains__(self, pack: PackName) -> bool:
+    def __contains__(self, pack: "PackName") -> bool:
         place = int.from_bytes(blake3(str(pack).encode()).digest(length=8), "big")
         return ((place * self.parts >> 64) - self.first) % self.parts < self.width
 

@@ -7,14 +7,16 @@ import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import field, replace
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from engine.errors import Damaged, Refused
 from engine.repo.document import DOCUMENT_LIMIT, Fields, open_document, seal_document
-from engine.repo.repository import Repository
 from engine.repo.seal import Entropy, Keyring
 from engine.store.base import Buffer, NoSuchBlob
 from engine.values import dataclass
+
+if TYPE_CHECKING:  # tags are named before a repository is opened, and with it all that is heavy
+    from engine.repo.repository import Repository
 
 TAG_LIMIT: Final = 64  # characters
 _UNLISTED: Final = 8
@@ -69,7 +71,7 @@ def check_tag(text: str) -> str:
     return tag
 
 
-def tags_of(repository: Repository, version: str) -> Tags:
+def tags_of(repository: "Repository", version: str) -> Tags:
     """The tags and the pin of a version. Raises Damaged, saying how to set them anew."""
     try:
         blob = repository.store.get_range(f"tags/{version}", 0, DOCUMENT_LIMIT + 1)
@@ -80,7 +82,7 @@ def tags_of(repository: Repository, version: str) -> Tags:
         raise Damaged(error.message, hint="`rokctl version tag` with --pin or --unpin sets them anew") from error
 
 
-def all_tags(repository: Repository, versions: Iterable[str]) -> dict[str, Tags | Damaged]:
+def all_tags(repository: "Repository", versions: Iterable[str]) -> dict[str, Tags | Damaged]:
     """The tags of many versions by id, or why they cannot be read: one listing, and a read for each that has any.
 
     For a few they are just read: a listing tells of all versions there are.
@@ -101,7 +103,7 @@ def all_tags(repository: Repository, versions: Iterable[str]) -> dict[str, Tags 
     return {version: found.get(version, Tags()) for version in wanted}
 
 
-def change_tags(repository: Repository, version: str, change: TagChange) -> tuple[Tags, bool]:
+def change_tags(repository: "Repository", version: str, change: TagChange) -> tuple[Tags, bool]:
     """Change the tags of a version; gives the tags as they are then, and whether that is a difference.
 
     Of two changes at the same time the later to be written wins, and the other is lost. Damaged tags are set anew where

@@ -34,7 +34,7 @@ FOREIGN = {"typer", "json", "_json", "ctypes", "_ctypes", "mmap", "struct", "_st
 
 
 def modules_after(script: str, *words: str, world: dict[str, str]) -> set[str]:
-    report = f"import sys; {script}; print(*sys.modules, file=sys.stderr)"
+    report = f"import sys\n{script}\nprint(*sys.modules, file=sys.stderr)"
     command = [sys.executable, "-c", report, *words]
     environment = {**os.environ, **world}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
@@ -107,3 +107,43 @@ def test_a_repository_is_unlocked_without_what_is_loaded_meanwhile():
 
     assert "cryptography" in loaded
     assert not {"numpy", "engine.repo.repository"} & loaded
+
+
+BEFORE_THE_KEY = """
+import sys, rokctl.wiring
+from rokctl.cli import run
+
+def stop(*_):
+    raise SystemExit
+
+rokctl.wiring.Session._open = stop
+run(sys.argv[1:])
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["restore", "p/v", "--to-file", "file"],
+        ["repo", "check", "--read-data"],
+        ["repo", "check", "--read-data=5%"],
+        ["repo", "repair"],
+        ["repo", "gc"],
+        ["repo", "info"],
+        ["repo", "key", "list"],
+        ["version", "list"],
+        ["version", "show", "p/v"],
+        ["version", "verify", "p/v"],
+        ["version", "diff", "p/v@1", "p/v@2"],
+        ["version", "tag", "p/v", "--add", "kept"],
+        ["version", "forget", "p/v", "--keep-last", "1", "--keep-tag", "kept"],
+        ["repo", "copy", "--to", "elsewhere"],
+    ],
+    ids=" ".join,
+)
+def test_what_works_with_maps_is_loaded_while_the_key_is_derived_and_not_before(rokctl, world, words):
+    assert rokctl("repo", "init", "--no-encryption").code == 0
+    loaded = modules_after(BEFORE_THE_KEY.strip(), *words, world=world)
+    assert "rokctl.wiring" in loaded
+    assert not loaded & {"numpy", "engine.repo.repository"}
