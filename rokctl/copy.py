@@ -38,7 +38,7 @@ def copy_versions(session: Session, words: Sequence[str], flags: CopyFlags) -> N
     given = _destination(session, flags)
     scopes, references = _parse_words(words)
     with (
-        session.repository() as source,
+        session.repository(uses="engine.ops.copy") as source,
         session.destination(given, limit_upload=flags.limit_upload) as destination,
         exclusive(
             session.state_directory / "locks",

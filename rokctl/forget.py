@@ -148,7 +148,7 @@ def carry_out(session: "Session", repository: "Repository", plan: "ForgetPlan") 
 def forget_damaged(session: "Session", ids: Sequence[str], *, dry_run: bool) -> None:
     """Forget versions of which nothing is known but the id."""
 
-    with session.repository() as repository:
+    with session.repository(uses="engine.ops.forget") as repository:
         from engine.ops.forget import Fate, forget_unreadable
 
         for version, fate in forget_unreadable(repository, ids, dry_run=dry_run):

@@ -44,7 +44,7 @@ def add(
     if from_paper is not None and (session.flags.password_file or session.flags.key_file):
         given = "--password-file" if session.flags.password_file else "--key-file"
         raise Refused(f"both --from-paper and {given} were given", hint="come in by one of them")
-    with session.repository(paper=from_paper) as repository:
+    with session.repository(uses="engine.ops.keys", paper=from_paper) as repository:
         from engine.ops.keys import Keys
 
         keys = Keys(repository)
@@ -57,7 +57,7 @@ def add(
 def list_keys(session: Session) -> None:
     """List the keys, oldest first, and name the one in use."""
 
-    with session.repository() as repository:
+    with session.repository(uses="engine.ops.keys") as repository:
         from engine.ops.keys import Keys
 
         found = Keys(repository).entries()
@@ -79,7 +79,7 @@ def list_keys(session: Session) -> None:
 def remove(session: Session, key: KeyArgument, dry_run: DryRunOption = False) -> None:
     """Remove a key, but never the one in use."""
 
-    with session.repository() as repository:
+    with session.repository(uses="engine.ops.keys") as repository:
         from engine.ops.keys import Keys
 
         keys = Keys(repository)
@@ -100,7 +100,7 @@ def change(
     from rokctl.secret import read_new_secret
 
     _refuse_both(new_password_file, new_key_file)
-    with session.repository() as repository:
+    with session.repository(uses="engine.ops.keys") as repository:
         from engine.ops.keys import Keys
 
         keys, old = Keys(repository), repository.key
@@ -114,7 +114,7 @@ def export(session: Session) -> None:
     """Print the master key as a page to be kept on paper."""
     from engine.repo.paper import paper_lines, paper_text
 
-    with session.repository() as repository:
+    with session.repository(uses="engine.ops.keys") as repository:
         from engine.ops.keys import Keys
 
         paper, url = Keys(repository).paper(), repository.url

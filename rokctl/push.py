@@ -64,7 +64,7 @@ def open_push(session: Session, destination: "ObjectName", flags: PushFlags) -> 
     """Make ready to push to `destination`, before anything is done to a volume: what can be refused is refused here."""
     from rokctl.lock import exclusive
 
-    with session.repository(limit_upload=flags.limit_upload) as repository:
+    with session.repository(uses="engine.ops.push", limit_upload=flags.limit_upload) as repository:
         options = _push_options(session, flags)
         name = f"{destination} in {repository.url}"
         locks = session.state_directory / "locks"

@@ -107,7 +107,7 @@ def check(session: Session, read_data: ReadDataOption = None) -> None:
     """Check that every version can be restored."""
 
     sample = sample_of(read_data)
-    with session.repository() as repository, session.progress() as progress:
+    with session.repository(uses="engine.repo.check") as repository, session.progress() as progress:
         from engine.repo.check import check as check_repository
 
         report = check_repository(repository, read_data=sample or False, progress=progress)
@@ -127,7 +127,7 @@ def repair(
     sample = sample_of(read_data)
     if from_paper is not None:
         rebuild_lost_descriptor(session, from_paper, dry_run=dry_run)
-    with session.repository(paper=from_paper) as repository, session.progress() as progress:
+    with session.repository(uses="engine.repo.repair", paper=from_paper) as repository, session.progress() as progress:
         from engine.repo.repair import repair as repair_repository
 
         report = repair_repository(
@@ -150,7 +150,7 @@ def gc(
 ) -> None:
     """Collect what no version needs any more: condemn it, and delete what was condemned before."""
 
-    with session.repository() as repository, session.progress() as progress:
+    with session.repository(uses="engine.repo.collect") as repository, session.progress() as progress:
         from engine.repo.collect import CollectOptions, collect
 
         options = CollectOptions(

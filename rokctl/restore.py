@@ -49,7 +49,7 @@ def restore(
     if in_place and to is None:
         raise Refused("--in-place means nothing with --to-file", hint="leave --in-place out")
     pool = session.pools.open(to.pool) if to else None
-    with session.repository() as repository, session.progress() as progress:
+    with session.repository(uses="engine.ops.restore") as repository, session.progress() as progress:
         from engine.ops import restore as ops
 
         workers = ops.NEAR_WORKERS if session.is_near else ops.FAR_WORKERS

@@ -24,7 +24,7 @@ class _Row:
 def show_space(session: Session, grouping: "Grouping") -> None:
     """What each object or bucket takes. Raises DoneInPart when something is lost, so that the figures are too small."""
 
-    with session.repository() as repository, session.progress() as progress:
+    with session.repository(uses="engine.ops.space") as repository, session.progress() as progress:
         from engine.ops.space import space
 
         report = space(repository, grouping, progress)
@@ -71,7 +71,7 @@ def _times(ratio: float | None) -> str:
 def show_growth(session: Session, period: "Period") -> None:
     """What was sent in each day, week, month or year."""
 
-    with session.repository() as repository:
+    with session.repository(uses="engine.ops.growth") as repository:
         from engine.ops.growth import growth
 
         grown = growth(repository.versions(), period)

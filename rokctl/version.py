@@ -54,7 +54,7 @@ def list_versions(
 
     bucket, name = parse_bucket_or_object(target) if target else (None, None)
     wanted = parse_labels(label).items()
-    with session.repository() as repository:
+    with session.repository(uses="engine.repo.hurt") as repository:
         from engine.repo.hurt import hurt_versions
         from engine.repo.tags import all_tags
 
@@ -91,7 +91,7 @@ def show(
     from engine.repo.naming import parse_reference
 
     wanted = parse_reference(reference)
-    with session.repository() as repository:
+    with session.repository(uses="engine.repo.tags") as repository:
         from engine.repo.tags import all_tags
 
         manifest = repository.resolve(wanted)
@@ -175,7 +175,7 @@ def diff(
 
     wanted = parse_reference(old), parse_reference(new)
     output = session.output
-    with session.repository() as repository:
+    with session.repository(uses="engine.ops.versions") as repository:
         from engine.ops.versions import version_diff
 
         earlier, later = (repository.resolve(reference) for reference in wanted)
@@ -215,7 +215,7 @@ def verify(
     from engine.repo.naming import parse_reference
 
     wanted = parse_reference(reference)
-    with session.repository() as repository, session.progress() as progress:
+    with session.repository(uses="engine.ops.versions") as repository, session.progress() as progress:
         from engine.ops.versions import verify as verify_version
 
         report = verify_version(repository, repository.resolve(wanted), progress=progress)
@@ -326,7 +326,7 @@ def forget(
         forget_damaged(session, damaged, dry_run=dry_run)
         return
     scopes, references = parse_targets(targets or [], by_rules=bool(chosen), all_objects=all_objects)
-    with session.repository() as repository:
+    with session.repository(uses="engine.ops.forget") as repository:
         from engine.ops.forget import plan_by_names, plan_by_rules
 
         if chosen:

@@ -148,10 +148,12 @@ class Session:
             store.close()
 
     @contextmanager
-    def repository(self, *, limit_upload: int | None = None, paper: Path | None = None) -> "Iterator[Repository]":
+    def repository(
+        self, *, uses: str = "engine.repo.repository", limit_upload: int | None = None, paper: Path | None = None
+    ) -> "Iterator[Repository]":
         """The configured repository, open until the end of the `with`; by the paper copy in a file, if one is named.
 
-        What works with it is best imported in the `with`, and not before: it is loaded while the key is derived.
+        `uses` is the module that works with it: it is loaded while the key is derived, so it is imported in the `with`.
         """
 
         def ask() -> "Secret | PaperKey":
@@ -160,7 +162,7 @@ class Session:
             return read_paper(paper) if paper else read_secret(self.config.repository, self.world.environment)
 
         with self.store(limit_upload=limit_upload) as store:
-            yield self._open(store, ask)
+            yield self._open(store, ask, uses)
 
     @contextmanager
     def destination(self, given: "RepositoryConfig", *, limit_upload: int | None = None) -> "Iterator[Repository]":
@@ -170,15 +172,17 @@ class Session:
         if given.url is None:
             raise Refused("no repository to copy to was named", hint="give --to URL, or set ROKCTL_TO_REPOSITORY")
         with self._store_at(given.url, limit_upload=limit_upload) as store:
-            yield self._open(store, lambda: read_secret(given, self.world.environment, role=DESTINATION))
+            yield self._open(
+                store, lambda: read_secret(given, self.world.environment, role=DESTINATION), "engine.ops.copy"
+            )
 
-    def _open(self, store: "Store", ask: "Callable[[], Secret | PaperKey]") -> "Repository":
-        # Half of the time goes into a key that is derived from the secret, by another core if there is one.
+    def _open(self, store: "Store", ask: "Callable[[], Secret | PaperKey]", uses: str) -> "Repository":
+        # Half of the time goes into a key that is derived from the secret, by another core if there is one. What derives it
+        # is loaded first, and alone: two threads that load wait for each other at each step.
         from engine.hand import beside
-
-        loaded = beside(lambda: importlib.import_module("engine.repo.repository"))
         from engine.repo.unlock import unlock
 
+        loaded = beside(lambda: [importlib.import_module(name) for name in ("engine.repo.repository", uses)])
         unlocked = unlock(store, ask)
         loaded()
         from engine.repo.repository import work_with

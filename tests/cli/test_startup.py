@@ -145,5 +145,5 @@ run(sys.argv[1:])
 def test_what_works_with_maps_is_loaded_while_the_key_is_derived_and_not_before(rokctl, world, words):
     assert rokctl("repo", "init", "--no-encryption").code == 0
     loaded = modules_after(BEFORE_THE_KEY.strip(), *words, world=world)
-    assert "rokctl.wiring" in loaded
+    assert "rokctl.wiring" in loaded, "the command got so far"
     assert not loaded & {"numpy", "engine.repo.repository"}
