@@ -74,10 +74,10 @@ def stop_if_fails(work: Callable[[], None], stop: Callable[[], None]) -> None:
     """
     try:
         work()
-    except BaseException:
+    except BaseException:  # an interruption too, which is no Exception
         try:
             stop()
-        except BaseException:
+        except BaseException:  # an interruption, which comes once
             stop()
             raise
         raise

@@ -30,9 +30,8 @@ class QuietReader:
         self._file = file
         self._kernel_does_it = True
         self._kernel_tells = True  # that a read would have to wait for the disk
-        self._is_cold = (
-            False  # a read had to, or would have had to without what was expected, and nothing was all there since
-        )
+        # Did a read have to, or would it have had to without what was expected? Until something expected is all there.
+        self._is_cold = False
         self._lock = threading.Lock()
         self._brought: list[Extent] = []  # into the cache, because it was expected
         _advise(file, 0, 0, os.POSIX_FADV_RANDOM)  # what is read ahead, into holes and beyond a change, would stay

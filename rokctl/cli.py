@@ -141,9 +141,7 @@ def run(argv: Sequence[str], environment: Mapping[str, str] = os.environ) -> int
             raise KeyboardInterrupt
         return code
     except RokError as error:
-        code = exit_code(error)
-        _report(error.message, code, error.remedy, error.hint, as_json=as_json)
-        return code
+        return _report_error(error, as_json=as_json)
     except typer.exceptions.TyperException as error:
         _report(_sentence(error.format_message()), USAGE, Remedy.FIX_REQUEST, _help_command(error), as_json=as_json)
         return USAGE
@@ -156,15 +154,10 @@ def run(argv: Sequence[str], environment: Mapping[str, str] = os.environ) -> int
     except SystemExit as leave:  # how typer ends a completion, and what writes to a pipe that nobody reads any more
         return leave.code if isinstance(leave.code, int) else FAILED
     except Exception as error:  # noqa: BLE001 - the last border: a person gets a sentence, and the trace goes to a file
-        if isinstance(error, OSError) and error.errno in (
-            errno.ENOSPC,
-            errno.EDQUOT,
-        ):  # what is ours says which disk it is
-            full = OutOfSpace(
-                f"cannot write the output: {error.strerror}", hint="let it go where there is room, and run it again"
-            )
-            _report(full.message, exit_code(full), full.remedy, full.hint, as_json=as_json)
-            return exit_code(full)
+        # What rokctl itself writes says which disk is full; what is left is the output.
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            hint = "let it go where there is room, and run it again"
+            return _report_error(OutOfSpace(f"cannot write the output: {error.strerror}", hint=hint), as_json=as_json)
         message, hint = _unforeseen(error, world)
         _report(message, FAILED, Remedy.GIVE_UP, hint, as_json=as_json)
         return FAILED
@@ -173,6 +166,13 @@ def run(argv: Sequence[str], environment: Mapping[str, str] = os.environ) -> int
 def exit_code(error: RokError) -> int:
     """The code that an error ends the program with."""
     return next(EXIT_CODES[kind] for kind in type(error).__mro__ if kind in EXIT_CODES)
+
+
+def _report_error(error: RokError, *, as_json: bool) -> int:
+    """Say what was raised; the code to end with."""
+    code = exit_code(error)
+    _report(error.message, code, error.remedy, error.hint, as_json=as_json)
+    return code
 
 
 def _report(message: str, code: int, remedy: Remedy, hint: str, *, as_json: bool) -> None:

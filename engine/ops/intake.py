@@ -10,6 +10,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Final, Protocol
 
 from engine.chunk.codec import Codec
@@ -27,11 +28,9 @@ from engine.repo.pack import ChunkId
 from engine.repo.repository import Repository
 from engine.repo.session import PACK_TARGET, Purpose, Session
 from engine.repo.volumemap import VolumeMap
-from engine.units import MIB
 
 DEFAULT_LEVEL: Final = 1
 _WORKERS: Final = min(os.cpu_count() or 1, 6)
-_AHEAD: Final = 2 * MIB  # what a worker reads at a time
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,26 +187,23 @@ def _tasks(members: Sequence[_Member], stack: ExitStack) -> Iterator[_RegionTask
 class _Ahead:
     """What of a region will be read next. Who is told that can let the disk read on while a processor looks at what was read."""
 
-    def __init__(self, certain: Sequence[Extent]) -> None:
+    def __init__(self, certain: Sequence[Extent], distance: int) -> None:
         self._certain = certain
+        self._distance = distance  # bytes, and no further: the cache may be small
         self._told = 0  # all that is certain before this was read, or told
 
     def after(self, offset: int) -> Extent | None:
         """What to tell when all before `offset` has been read."""
         told = max(self._told, offset)
-        place = bisect_right(self._certain, told, key=_end)
+        place = bisect_right(self._certain, told, key=attrgetter("end"))
         if place == len(self._certain):
             return None
         next_ = self._certain[place]
-        start, end = max(told, next_.start), min(next_.end, offset + _AHEAD)  # no further: the cache may be small
+        start, end = max(told, next_.start), min(next_.end, offset + self._distance)
         if start >= end:
             return None
         self._told = end
         return between(start, end)
-
-
-def _end(extent: Extent) -> int:
-    return extent.end
 
 
 class _Cutter:
@@ -249,7 +245,8 @@ class _Cutter:
     def _reading(self, task: _RegionTask, counts: _Counts) -> Callable[[int, memoryview], None]:
         """Reads of one region; a volume that ends within a block reads as if zeros followed."""
         start, size, source = task.plan.region * REGION, task.member.content.size, task.source
-        ahead = _Ahead(task.plan.certain_reads(region_blocks(size, task.plan.region)))
+        certain = task.plan.certain_reads(region_blocks(size, task.plan.region))
+        ahead = _Ahead(certain, self._window.blocks * BLOCK)
 
         def read(offset: int, target: memoryview) -> None:
             inside = min(len(target), size - start - offset)

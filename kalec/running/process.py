@@ -130,9 +130,8 @@ class Processes:
                 self.forget(self.ended.get(timeout=PATIENCE_SECONDS))
         for group in self._running.values():
             _signal(group, signal.SIGKILL)
-        with contextlib.suppress(
-            queue.Empty
-        ):  # an interruption may have come before there was someone to wait for a step
+        # An interruption may have come before there was someone to wait for a step.
+        with contextlib.suppress(queue.Empty):
             while self._running:
                 self.forget(self.ended.get(timeout=PATIENCE_SECONDS))
 

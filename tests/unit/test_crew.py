@@ -90,21 +90,13 @@ def test_calls_at_once_give_what_they_returned_in_the_order_of_the_items():
         concurrently(lambda item: 1 // item, [1, 2, 0, 3], 2)
 
 
-def test_an_interruption_at_any_moment_stops_a_crew_and_leaves_nobody_at_work():
+@pytest.mark.parametrize("fail_at", [None, 1], ids=["at work", "or stopping for an error"])
+def test_an_interruption_at_any_moment_stops_a_crew_and_leaves_nobody_at_work(fail_at):
+    expected = () if fail_at is None else (OSError,)
+
     def scenario(interrupted):
-        workers = [Notes(), Notes()]
-        with interrupted():
-            employ(workers, range(5))
-        assert not any(worker.is_at_work for worker in workers)
-
-    assert interrupted_everywhere(scenario) > 50
-    assert_no_hand_is_left_at_work()
-
-
-def test_an_interruption_while_a_crew_stops_for_an_error_leaves_nobody_at_work():
-    def scenario(interrupted):
-        workers = [Notes(fail_at=1), Notes()]
-        with interrupted(), suppress(OSError):
+        workers = [Notes(fail_at), Notes()]
+        with interrupted(), suppress(*expected):
             employ(workers, range(5))
         assert not any(worker.is_at_work for worker in workers)
 
