@@ -67,9 +67,13 @@ class Gather(Room):
         at = place - self._start
         return self._buffer[at : at + length]
 
-    def keep(self, length: int) -> None:
-        """The chunk that room was made for last, of `length` bytes, is good, and belongs to the run."""
-        self._end += length
+    def keep(self, length: int) -> int:
+        """The chunk that room was made for last, of `length` bytes, is good, and belongs to the run.
+
+        Gives how many of them are in the volume, which may end within the chunk.
+        """
+        start, self._end = self._end, self._end + length
+        return min(self._end, self._size) - start
 
     def hand_over(self) -> None:
         """Let be written what was kept. Raises what the target raised, now or before."""

@@ -156,7 +156,7 @@ def _require_all_chunks(reader: Reader, member: Member) -> None:
     for number, reference in regions_of(reader, member):
         if reference == ZEROS:
             continue
-        for entry in reader.lacking(reader.region(reference, number, member.size)):
+        for entry in reader.lacking(reference, number, member.size):
             start = number * REGION + entry.start * BLOCK
             raise Missing(
                 f"chunk {entry.chunk.hex()}, bytes {start} to {start + entry.blocks * BLOCK} of {member.name}, is in no pack"
@@ -237,14 +237,14 @@ class _Writer:
             self.discarded += extent.length
         self._gather.region = task.region
         for entry, body in self._reader.tries(task.write, self._gather):
-            extent = extent_of(task.region, entry, self._size)
             if isinstance(body, Missing):
+                extent = extent_of(task.region, entry, self._size)
                 _lose(extent, body, self._losses)
                 self._target.discard(extent)
                 continue
-            self._gather.keep(len(body))
-            self.written += extent.length
-            self._progress.advance(extent.length)
+            written = self._gather.keep(len(body))
+            self.written += written
+            self._progress.advance(written)
         self._gather.hand_over()
 
     def finish(self) -> None:

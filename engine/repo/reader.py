@@ -8,7 +8,8 @@ import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
-from itertools import islice
+from itertools import chain, islice
+from operator import itemgetter
 from typing import Final, TypeVar
 
 import numpy as np
@@ -39,7 +40,6 @@ from engine.repo.seal import NONCE, TAG, Cipher, Keyring
 from engine.repo.span import SPAN_LIMIT, spans
 from engine.store.base import Buffer, NoSuchBlob, Store
 from engine.units import MIB
-from engine.values import dataclass
 
 MAP_CACHE: Final = 32 * MIB
 AHEAD: Final = 32  # regions whose maps are read together: the largest that there are fill less than half of the cache
@@ -59,10 +59,10 @@ class _Gone(Missing):
     """A pack that the index names is gone."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Wanted:
-    location: Location
-    entry: Entry
+_Wanted = tuple[PackName, int, int, bool, Entry]
+"""A chunk's pack, its offset and sealed length there, whether it is raw, and the entry that wants it."""
+
+_place: Final[Callable[[_Wanted], tuple[PackName, int, int]]] = itemgetter(0, 1, 2)
 
 
 class Room:
@@ -215,12 +215,11 @@ class Reader:
             raise Damaged("it is not what its id says")
         return bytes(encoded)
 
-    def lacking(self, entries: Iterable[Entry]) -> Iterator[Entry]:
-        """Those of the entries that are chunks, and in no pack. Their content is not looked at."""
-        chunks = [entry for entry in entries if not entry.is_hole]
-        held = self._index.find_many(b"".join(entry.chunk for entry in chunks)).packs >= 0
-        for at in np.flatnonzero(~held).tolist():
-            yield chunks[at]
+    def lacking(self, reference: bytes, number: int, size: int) -> list[Entry]:
+        """The entries of region `number` whose chunks are in no pack. Their content is not looked at."""
+        if (self._index.find_many(self.region_chunks(reference, number, size)).packs >= 0).all():
+            return []
+        return [entry for entry in self.region(reference, number, size) if not (entry.is_hole or self.has(entry.chunk))]
 
     def has(self, chunk: bytes) -> bool:
         """Does some pack hold the chunk? Its content is not looked at."""
@@ -238,46 +237,51 @@ class Reader:
 
     def tries(self, entries: Iterable[Entry], room: Room) -> Iterator[tuple[Entry, memoryview | Missing]]:
         """The same, with the error in place of the content for a chunk that no pack gives: first those that none states."""
-        wanted, listed = [], list(entries)
-        for entry, found in zip(listed, self._index.locations([entry.chunk for entry in listed]), strict=True):
+        wanted, unknown = _located(self._index, list(entries))
+        late = []
+        for entry in unknown:
             try:
-                location = found or self._persist(partial(_locate, entry))
+                location = self._persist(partial(_locate, entry))
             except Missing as missing:
                 yield entry, missing
                 continue
-            wanted.append(_Wanted(location, entry))
-        wanted.sort(key=lambda one: (one.location.pack, one.location.offset))
-        for span in spans(wanted, _place):
-            sealed, start = self._read_span(span, room), span[0].location.offset
-            for one in span:
-                at = one.location.offset - start
-                yield one.entry, self._open(one, sealed[at : at + one.location.length], room)
+            late.append((location.pack, location.offset, location.length, location.raw, entry))
+        for span in spans(chain(wanted, sorted(late, key=_place)), _place):
+            pack, start = span[0][:2]
+            cipher, sealed = self._cipher(pack), self._read_span(span, room)
+            for _, offset, length, raw, entry in span:
+                at = offset - start
+                try:
+                    body = self._verified(cipher, sealed[at : at + length], length, entry, room, raw=raw)
+                except Damaged as error:
+                    yield entry, self._found_elsewhere(entry, room, pack, error)
+                else:
+                    yield entry, body
 
     def _read_span(self, span: Sequence[_Wanted], room: Room) -> memoryview:
         """What the pack has of the span, which may be cut short."""
-        first, last = span[0].location, span[-1].location
-        memory = room.span.first(min(last.offset + last.length - first.offset, SPAN_LIMIT))  # no chunk is longer
+        (pack, start, *_), (_, last, last_length, *_) = span[0], span[-1]
+        memory = room.span.first(min(last + last_length - start, SPAN_LIMIT))  # no chunk is longer
         try:
-            return memory[: self._store.read_into(first.pack.key, first.offset, memory)]
+            return memory[: self._store.read_into(pack.key, start, memory)]
         except NoSuchBlob:
             return memory[:0]
 
-    def _open(self, one: _Wanted, sealed: memoryview, room: Room) -> memoryview | Missing:
+    def _found_elsewhere(self, entry: Entry, room: Room, pack: PackName, error: Damaged) -> memoryview | Missing:
+        """A chunk that one pack does not give, from another, or by a newer index."""
+        problem = f"chunk {entry.chunk.hex()} in pack {pack} cannot be read: {error.message}"
         try:
-            return self._verified(one.location, one.entry, sealed, room)
-        except Damaged as first:
-            problem = f"chunk {one.entry.chunk.hex()} in pack {one.location.pack} cannot be read: {first.message}"
-            try:
-                return self._persist(lambda index: self._find_chunk(index, one.entry, room, problem))
-            except Missing as missing:
-                return missing
+            return self._persist(lambda index: self._find_chunk(index, entry, room, problem))
+        except Missing as missing:
+            return missing
 
     def _find_chunk(self, index: Index, entry: Entry, room: Room, problem: str) -> memoryview:
         kind = Missing
         for location in index.find_all(entry.chunk):
             try:
-                sealed = self._store.get_range(location.pack.key, location.offset, location.length)
-                return self._verified(location, entry, memoryview(sealed), room)
+                sealed = memoryview(self._store.get_range(location.pack.key, location.offset, location.length))
+                cipher = self._cipher(location.pack)
+                return self._verified(cipher, sealed, location.length, entry, room, raw=location.raw)
             except NoSuchBlob:
                 kind = _Gone
             except Damaged:
@@ -306,14 +310,16 @@ class Reader:
                 self._index = self._renew()
         return True
 
-    def _verified(self, location: Location, entry: Entry, sealed: memoryview, room: Room) -> memoryview:
-        if len(sealed) != location.length:
+    def _verified(
+        self, cipher: Cipher, sealed: memoryview, length: int, entry: Entry, room: Room, *, raw: bool
+    ) -> memoryview:
+        if len(sealed) != length:
             raise Damaged("the pack is missing or cut short")
-        cipher, nonce, body = self._cipher(location.pack), entry.chunk[:NONCE], room.for_chunk(entry)
-        if location.raw:
+        nonce, body = entry.chunk[:NONCE], room.for_chunk(entry)
+        if raw:
             cipher.open_into(nonce, sealed, body)
         else:
-            frame = room.frame.first(len(sealed) - TAG)
+            frame = room.frame.first(length - TAG)
             cipher.open_into(nonce, sealed, frame)
             room.codec.expand(frame, body)
         if chunk_id(self._chunk_key, body)[:REFERENCE] != entry.chunk:
@@ -341,5 +347,16 @@ def _locate(entry: Entry, index: Index) -> Location:
     return location
 
 
-def _place(one: _Wanted) -> tuple[PackName, int, int]:
-    return one.location.pack, one.location.offset, one.location.length
+def _located(index: Index, entries: Sequence[Entry]) -> tuple[list[_Wanted], list[Entry]]:
+    """The entries that some pack holds, in the order of packs and places, and those that none does."""
+    places = index.find_many(b"".join([entry.chunk for entry in entries]))
+    order = np.lexsort((places.offsets, places.packs))
+    columns = [column[order].tolist() for column in (places.packs, places.offsets, places.lengths, places.raw)]
+    packs = {number: index.pack(number) for number in set(columns[0]) if number >= 0}
+    wanted, unknown = [], []
+    for number, offset, length, raw, at in zip(*columns, order.tolist(), strict=True):
+        if number < 0:
+            unknown.append(entries[at])
+        else:
+            wanted.append((packs[number], offset, length, raw, entries[at]))
+    return wanted, unknown

@@ -18,13 +18,15 @@ def spans(items: Iterable[Item], place: Callable[[Item], tuple[PackName, int, in
     `place` tells an item's pack, offset and length in bytes; the items come in the order of these.
     """
     span: list[Item] = []
+    span_pack, start, end = None, 0, 0
     for item in items:
-        if span:
-            (first_pack, start, _), (_, last, last_length) = place(span[0]), place(span[-1])
-            pack, offset, length = place(item)
-            if pack != first_pack or offset - (last + last_length) > SPAN_GAP or offset + length - start > SPAN_LIMIT:
+        pack, offset, length = place(item)
+        is_other = pack is not span_pack and pack != span_pack  # mostly it is the same object, which is told faster
+        if is_other or offset - end > SPAN_GAP or offset + length - start > SPAN_LIMIT:
+            if span:
                 yield span
-                span = []
+            span, span_pack, start = [], pack, offset
         span.append(item)
+        end = offset + length
     if span:
         yield span

@@ -1,11 +1,12 @@
 """What leaves a reader was compared with its id, whatever the ciphers said."""
 
+import numpy as np
 import pytest
 
 from engine.chunk.codec import Codec
 from engine.chunk.identity import chunk_id
-from engine.repo.index import Index, Location
-from engine.repo.map import Entry
+from engine.repo.index import Index, Places
+from engine.repo.map import REFERENCE, Entry
 from engine.repo.pack import ChunkId, PackBuilder, PackKind, PackName, read_directory
 from engine.repo.reader import Missing, Reader, Room
 from engine.repo.seal import Keyring
@@ -65,8 +66,13 @@ def test_no_more_memory_is_taken_for_a_chunk_than_any_chunk_has_whatever_an_inde
             return super().read_into(key, offset, target)
 
     class Lying(Index):
-        def locations(self, prefixes):
-            return [Location(pack, 32, 1 << 31, False) for _ in prefixes]
+        def find_many(self, prefixes):
+            count = len(prefixes) // REFERENCE
+            lengths = np.full(count, 1 << 31, np.uint32)
+            return Places(np.zeros(count, int), np.full(count, 32, np.uint32), lengths, np.zeros(count, bool))
+
+        def pack(self, number):
+            return pack
 
     store = Asked(CLOCK)
     store.put(pack.key, bytes(1 << 20))
