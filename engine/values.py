@@ -1,4 +1,4 @@
-"""Frozen dataclasses that cost little to declare, and little to make.
+"""Dataclasses with slots that cost little to declare, and little to make.
 
 `dataclasses.dataclass` writes and compiles up to eleven methods for each class, half a millisecond, while its module is
 imported. A command imports dozens of such classes, and makes values of forty: it was a tenth of its start. Here only
@@ -15,23 +15,27 @@ if TYPE_CHECKING:
     from dataclasses import dataclass as dataclass
 else:
 
-    def dataclass(*, frozen: bool, slots: bool, order: bool = False):  # noqa: ANN201 - for checkers it is the one above
-        """As `dataclasses.dataclass`, of frozen classes with slots."""
-        assert frozen
+    def dataclass(*, slots: bool, frozen: bool = False, order: bool = False):  # noqa: ANN201 - for checkers it is the one above
+        """As `dataclasses.dataclass`, of classes with slots."""
         assert slots
 
         def declare(cls: type) -> type:
             # A class and the one that it inherits from must both be frozen, or neither. Two methods are written for it.
             inherits = any(map(dataclasses.is_dataclass, cls.__bases__))
             own = {name for name, value in vars(cls).items() if value is not None}  # __hash__ is, below an __eq__
-            declared = dataclasses.dataclass(init=False, repr=False, eq=False, slots=True, frozen=inherits)(cls)
-            declared.__dataclass_params__.frozen = True
+            declared = dataclasses.dataclass(init=False, repr=False, eq=False, slots=True, frozen=frozen and inherits)(
+                cls
+            )
+            declared.__dataclass_params__.frozen = frozen
             for name, method in _methods(declared, order=order):
                 if name not in own:
                     method.__name__, method.__qualname__ = name, f"{declared.__qualname__}.{name}"
                     setattr(declared, name, method)
-            declared.__setattr__ = declared.__delattr__ = _refuse
-            declared.__getstate__, declared.__setstate__ = _get_state, _set_state
+            if frozen:
+                declared.__setattr__ = declared.__delattr__ = _refuse
+                declared.__getstate__, declared.__setstate__ = _get_state, _set_state
+            elif "__hash__" not in own:
+                declared.__hash__ = None  # what changes has no hash
             return declared
 
         return declare

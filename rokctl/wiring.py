@@ -177,12 +177,13 @@ class Session:
             )
 
     def _open(self, store: "Store", ask: "Callable[[], Secret | PaperKey]", uses: str) -> "Repository":
-        # Half of the time goes into a key that is derived from the secret, by another core if there is one. What derives it
+        # A third of the time goes into a key that is derived from the secret, by another core if there is one. What derives it
         # is loaded first, and alone: two threads that load wait for each other at each step.
         from engine.hand import beside
         from engine.repo.unlock import unlock
 
-        loaded = beside(lambda: [importlib.import_module(name) for name in ("engine.repo.repository", uses)])
+        needed = ("engine.repo.aesgcm", "engine.repo.repository", uses)
+        loaded = beside(lambda: [importlib.import_module(name) for name in needed])
         unlocked = unlock(store, ask)
         loaded()
         from engine.repo.repository import work_with

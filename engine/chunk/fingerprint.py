@@ -61,7 +61,7 @@ class Window:
         end = start + blocks
         hashes = np.fromiter(map(xxh3_64_intdigest, self._slices[start:end], repeat(seed)), np.uint64, blocks)
         zero = hashes == xxh3_64_intdigest(bytes(BLOCK), seed)
-        if zero.any():
-            # Whoever knows the seed can make a block with the hash of the zero block; it must not be lost.
-            zero &= ~self._words[start:end].any(axis=1)
+        # Whoever knows the seed can make a block with the hash of the zero block; it must not be lost.
+        seeming = np.flatnonzero(zero)
+        zero[seeming] = ~self._words[start + seeming].any(axis=1)
         return Fingerprints(hashes, zero, (self._words[start:end, -1] == 0) & ~zero)

@@ -7,7 +7,7 @@ of data and metadata space, its reads and writes fail where they are told to, an
 import threading
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from typing import Final
 
@@ -45,6 +45,7 @@ from engine.device.simio import Content, Faults, SimSource, SimTarget
 from engine.errors import Busy, OutOfSpace, Refused
 from engine.extent import Extent, clip, complement, intersect, join
 from engine.units import GIB
+from engine.values import dataclass
 
 DATA_NEAR_FULL: Final = 0.95  # beyond these shares of its space, the pool refuses snapshots
 METADATA_NEAR_FULL: Final = 0.70

@@ -1,12 +1,12 @@
 """The data blocks of the simulated pool: counted, shared between maps, copied when a shared one is written."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Final
 
 from engine.errors import OutOfSpace
 from engine.extent import Extent
 from engine.units import KIB
+from engine.values import dataclass
 
 DATA_BLOCK: Final = 64 * KIB
 _METADATA_PER_MAP: Final = 4 * KIB

@@ -3,13 +3,14 @@
 import errno
 import os
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from engine.device.base import Filesystem
 from engine.device.simblocks import BlockMap
 from engine.errors import Failed
 from engine.extent import Extent
 from engine.units import SECTOR
+from engine.values import dataclass
 
 
 @dataclass(slots=True)

@@ -9,7 +9,6 @@ import os
 from bisect import bisect_right
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing
-from dataclasses import dataclass
 from operator import attrgetter
 from typing import Final, Protocol
 
@@ -28,6 +27,7 @@ from engine.repo.pack import ChunkId
 from engine.repo.repository import Repository
 from engine.repo.session import PACK_TARGET, Purpose, Session
 from engine.repo.volumemap import VolumeMap
+from engine.values import dataclass
 
 DEFAULT_LEVEL: Final = 1
 _WORKERS: Final = min(os.cpu_count() or 1, 6)

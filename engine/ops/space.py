@@ -9,7 +9,7 @@ Chunks and maps are told apart by the first 8 bytes of their ids. Of 10 million,
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import Enum
 from typing import Final
 
@@ -24,6 +24,7 @@ from engine.repo.pack import RAW_BIT, PackKind
 from engine.repo.reader import Missing, Reader
 from engine.repo.repository import Repository
 from engine.repo.segment import PackFacts
+from engine.values import dataclass
 
 _MAPS_AT_ONCE: Final = 256
 _NOBODY: Final = -1

@@ -9,7 +9,6 @@ on any node, goes on from the records.
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 from itertools import chain
@@ -40,6 +39,7 @@ from engine.repo.standing import PackSurvey, Standing, survey_packs
 from engine.repo.sweep import break_dead_sessions, plan_sweep
 from engine.store.base import BlobExists, NoSuchBlob, Store
 from engine.units import MIB
+from engine.values import dataclass
 
 _ROUNDS: Final = 3  # of looking at what others change meanwhile
 _BATCH: Final = 256  # maps that are looked up, and read, at a time

@@ -5,7 +5,7 @@ forget or a collection that runs meanwhile is taken for no damage.
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime
 
 import numpy as np
@@ -24,6 +24,7 @@ from engine.repo.reader import Missing, Reader
 from engine.repo.repository import Repository
 from engine.repo.sample import EVERYTHING, Portion, Sample
 from engine.repo.stated import Believed, Stated
+from engine.values import dataclass
 
 DepthOf = Callable[[PackName], Depth]
 

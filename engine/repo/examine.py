@@ -1,7 +1,7 @@
 """Examining packs: is each what its name, its directory, and the segments that speak of it say? (rok-repository(5), DAMAGE)."""
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import Enum
 
 from blake3 import blake3
@@ -20,6 +20,7 @@ from engine.repo.segment import PackFacts, facts_of
 from engine.repo.stated import Believed
 from engine.repo.table import said_of
 from engine.store.base import Buffer, NoSuchBlob
+from engine.values import dataclass
 
 
 class Fault(Enum):

@@ -9,11 +9,11 @@ from typing import Any, Final
 from blake3 import blake3
 
 from engine.clock import parse_moment
-from engine.errors import Damaged, Refused, WrongKey
+from engine.errors import Damaged, Failed, Refused, WrongKey
 from engine.repo.derivation import DERIVATIONS, TODAY, Derivation
 from engine.repo.document import canonical, parse_object
-from engine.repo.seal import BOX_OVERHEAD, NONCE, TAG, AesGcm, Entropy, Keyring, open_box, seal_box
-from engine.units import KIB, MIB
+from engine.repo.seal import BOX_OVERHEAD, NONCE, TAG, Cipher, Entropy, Keyring, open_box, seal_box
+from engine.units import KIB, MIB, format_size
 from engine.values import dataclass
 
 KEYS_PREFIX: Final = "keys/"
@@ -22,7 +22,7 @@ LABEL_LIMIT: Final = 200  # bytes of UTF-8
 
 _KEY_FILE_CONTEXT: Final = "rokctl repository key file 1"
 KEY_LIMIT: Final = 64 * KIB
-_SALT: Final = 32
+_SALT: Final = 16
 _SALTS: Final = range(16, 65)
 _MASTER: Final = 32
 
@@ -105,7 +105,7 @@ def wrap_master(
     """The blob `keys/<name>` that gives the master key to whoever has the secret."""
     salt, nonce = entropy(_SALT), entropy(NONCE)
     wrapped = bytearray(_MASTER + TAG)
-    cipher = AesGcm(_derive(secret, salt, derivation))
+    cipher = _cipher(_derive(secret, salt, derivation))
     cipher.seal_into(nonce, keyring.master, memoryview(wrapped), bytes.fromhex(repository_id))
     sealed_label = seal_box(_label_cipher(keyring, name), label.encode(), entropy) if label else b""
     document: dict[str, Any] = {
@@ -158,7 +158,7 @@ def _whole(value: object) -> int:
 
 def unwrap_master(key: KeyBlob, secret: Secret, repository_id: str) -> bytes:
     """The master key. Raises WrongKey when it was wrapped for another secret."""
-    cipher = AesGcm(_derive(secret, key.salt, key.derivation))
+    cipher = _cipher(_derive(secret, key.salt, key.derivation))
     try:
         return bytes(cipher.open(key.nonce, key.wrapped, bytes.fromhex(repository_id)))
     except Damaged:
@@ -166,11 +166,23 @@ def unwrap_master(key: KeyBlob, secret: Secret, repository_id: str) -> bytes:
 
 
 def _derive(secret: Secret, salt: bytes, derivation: Derivation) -> bytes:
-    return derivation.derive(secret.material, salt)
+    try:
+        return derivation.derive(secret.material, salt)
+    except MemoryError:
+        raise Failed(
+            f"a key is derived in {format_size(derivation.memory)} of memory, and this machine does not give so much",
+            hint="raise the limit of memory, or end what takes it",
+        ) from None
 
 
-def _label_cipher(keyring: Keyring, name: str) -> AesGcm:
-    return AesGcm(keyring.subkey("key label", name))
+def _label_cipher(keyring: Keyring, name: str) -> Cipher:
+    return _cipher(keyring.subkey("key label", name))
+
+
+def _cipher(key: bytes) -> Cipher:
+    from engine.repo.aesgcm import AesGcm  # while a key is derived from a secret, who opens a repository loads it
+
+    return AesGcm(key)
 
 
 def _sum(document: Mapping[str, Any]) -> str:

@@ -7,8 +7,6 @@ from collections.abc import Callable
 from typing import Final, Protocol
 
 from blake3 import blake3
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from engine.errors import Damaged
 from engine.store.base import Buffer
@@ -36,37 +34,6 @@ class Cipher(Protocol):
         ...
 
 
-class AesGcm:
-    """AES-256-GCM."""
-
-    def __init__(self, key: bytes) -> None:
-        self._aead = AESGCM(key)
-
-    def seal_into(self, nonce: Buffer, plaintext: Buffer, target: memoryview, associated: bytes | None = None) -> None:
-        """Encrypt straight into `target`: `encrypt` would allocate, and hold the interpreter's lock while it works."""
-        written = self._aead.encrypt_into(nonce, plaintext, associated, target)
-        assert written == len(target)
-
-    def open(self, nonce: Buffer, sealed: Buffer, associated: bytes | None = None) -> bytearray:
-        """Decrypt and verify."""
-        plaintext = bytearray(_opened_length(sealed))
-        self._open_into(nonce, sealed, associated, plaintext)
-        return plaintext
-
-    def open_into(self, nonce: Buffer, sealed: Buffer, target: memoryview) -> None:
-        """Decrypt straight into `target`, and verify."""
-        _check_length(sealed, target)
-        self._open_into(nonce, sealed, None, target)
-
-    def _open_into(
-        self, nonce: Buffer, sealed: Buffer, associated: bytes | None, target: bytearray | memoryview
-    ) -> None:
-        try:
-            self._aead.decrypt_into(nonce, sealed, associated, target)
-        except InvalidTag:
-            raise Damaged("decryption failed: the bytes are not what was written, or the key is another") from None
-
-
 class Unencrypted:
     """The same layout without secrecy: the tag is a keyed hash, so damage is still found."""
 
@@ -84,11 +51,11 @@ class Unencrypted:
 
     def open_into(self, nonce: Buffer, sealed: Buffer, target: memoryview) -> None:
         """Verify, and copy."""
-        _check_length(sealed, target)
+        check_length(sealed, target)
         target[:] = self._verified(nonce, sealed, None)
 
     def _verified(self, nonce: Buffer, sealed: Buffer, associated: bytes | None) -> memoryview:
-        plaintext, tag = memoryview(sealed)[: _opened_length(sealed)], memoryview(sealed)[-TAG:]
+        plaintext, tag = memoryview(sealed)[: opened_length(sealed)], memoryview(sealed)[-TAG:]
         if self._tag(nonce, plaintext, associated) != tag:
             raise Damaged("the bytes are not what was written")
         return plaintext
@@ -101,14 +68,16 @@ class Unencrypted:
         return hasher.digest(length=TAG)
 
 
-def _opened_length(sealed: Buffer) -> int:
+def opened_length(sealed: Buffer) -> int:
+    """How long what was sealed is. Raises Damaged."""
     if len(sealed) < TAG:
         raise Damaged("a sealed piece is shorter than its tag")
     return len(sealed) - TAG
 
 
-def _check_length(sealed: Buffer, target: memoryview) -> None:
-    if _opened_length(sealed) != len(target):
+def check_length(sealed: Buffer, target: memoryview) -> None:
+    """Raise Damaged unless what was sealed fills the target."""
+    if opened_length(sealed) != len(target):
         raise Damaged(f"a sealed piece of {len(sealed)} bytes does not hold {len(target)}")
 
 
@@ -133,7 +102,11 @@ class Keyring:
     def cipher(self, purpose: str, name: str) -> Cipher:
         """The cipher of one blob."""
         key = self.subkey(purpose, name)
-        return AesGcm(key) if self.encrypted else Unencrypted(key)
+        if not self.encrypted:
+            return Unencrypted(key)
+        from engine.repo.aesgcm import AesGcm
+
+        return AesGcm(key)
 
     @property
     def cut_seed(self) -> int:

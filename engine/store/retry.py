@@ -1,13 +1,13 @@
 """A store that tries again while the one inside is unreachable."""
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, TypeVar
 
 from engine.clock import Clock
 from engine.errors import RokError, Unreachable
 from engine.store.base import Blob, BlobExists, Buffer, Store, Unknown, check_prefix
+from engine.values import dataclass
 
 Answer = TypeVar("Answer")
 
@@ -28,6 +28,7 @@ class Patience:
 
 # Who waits at a terminal is to learn within seconds that a store does not answer; work that is under way has more patience.
 FIRST_CONTACT: Final = Patience(attempts=4)
+UNDER_WAY: Final = Patience()
 
 
 class Retrying:
@@ -46,7 +47,7 @@ class Retrying:
         store: Store,
         clock: Clock,
         entropy: Callable[[int], bytes],
-        patience: Patience = Patience(),
+        patience: Patience = UNDER_WAY,
         first_contact: Patience | None = None,
     ) -> None:
         self._store = store

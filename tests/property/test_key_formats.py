@@ -7,9 +7,11 @@ from blake3 import blake3
 from cryptography.exceptions import UnsupportedAlgorithm
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from nacl.exceptions import RuntimeError as SodiumError
 
 from engine.errors import Damaged, Failed, Refused, RokError, WrongKey
-from engine.repo.derivation import TODAY, Argon2id, Scrypt
+from engine.repo import keyblob
+from engine.repo.derivation import TODAY, Argon2id, Scrypt, _by_openssl
 from engine.repo.document import canonical, parse_object
 from engine.repo.keyblob import (
     KEY_FILE_LIMIT,
@@ -197,6 +199,38 @@ def test_a_cost_of_scrypt_is_held_against_the_same_memory_and_work():
     assert Scrypt(n=32768, r=8, p=1).is_weak
     assert Scrypt(n=32768, r=8, p=2).is_weak, "the same work in half the memory"
     assert not Scrypt(n=GIB // 1024, r=16, p=1).is_sound
+
+
+@given(st.binary(max_size=80), st.binary(min_size=16, max_size=16), st.integers(8, 96), st.integers(1, 4))
+def test_both_libraries_derive_the_same_key(secret, salt, memory, passes):
+    derivation = Argon2id(m=memory, t=passes, p=1)
+    assert derivation.derive(secret, salt) == _by_openssl(derivation, secret, salt)
+
+
+@pytest.mark.parametrize("salt", [16, 32])
+def test_a_key_is_opened_whatever_length_its_salt_has(salt, monkeypatch):
+    monkeypatch.setattr(keyblob, "_SALT", salt)
+    key = parse_key(NAME, wrapped(passphrase_secret("p")))
+    assert len(key.salt) == salt
+    assert unwrap_master(key, passphrase_secret("p"), ID) == KEYRING.master
+
+
+@pytest.mark.parametrize(
+    ("derivation", "library", "lack"),
+    [
+        (CHEAP, "nacl.bindings.crypto_pwhash_alg", SodiumError("no memory")),
+        (Argon2id(m=8, t=1, p=2), "cryptography.hazmat.primitives.kdf.argon2.Argon2id", MemoryError()),
+    ],
+    ids=["sodium", "openssl"],
+)
+def test_a_key_that_takes_more_memory_than_there_is_says_so(derivation, library, lack, monkeypatch):
+    def lacks(*_, **__):
+        raise lack
+
+    monkeypatch.setattr(library, lacks)
+    with pytest.raises(Failed, match=r"8\.00 KiB of memory") as caught:
+        wrapped(passphrase_secret("never derived before"), derivation=derivation)
+    assert "limit of memory" in caught.value.hint
 
 
 def test_a_key_that_this_machine_cannot_derive_says_what_to_install(monkeypatch):

@@ -97,6 +97,22 @@ def test_a_value_does_not_change(change):
     assert one == Ours("a", 0)
 
 
+def test_one_that_is_not_frozen_changes_has_no_hash_and_is_else_the_same():
+    def outcome(dataclass):
+        @dataclass(slots=True)
+        class Counts:
+            name: str
+            seen: list[int] = dataclasses.field(default_factory=list)
+
+        one, same = Counts("a"), Counts("a", [])
+        one.seen.append(1)
+        one.name = "b"
+        copied = copy.deepcopy(one)
+        return repr(one), one == same, copied == one, copied is one, Counts.__hash__, same == Counts("a")
+
+    assert outcome(values.dataclass) == outcome(dataclasses.dataclass)
+
+
 def test_it_has_the_fields_the_patterns_and_the_replacement_of_a_dataclass():
     assert [entry.name for entry in dataclasses.fields(Ours)] == ["name", "size"]
     assert dataclasses.replace(Ours("a", 1), size=2) == Ours("a", 2)
