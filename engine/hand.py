@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Final, Generic, TypeVar
 
 Result = TypeVar("Result")
+Other = TypeVar("Other")
 
 PATIENCE: Final = 0.2  # seconds between looks at what else may have happened
 
@@ -97,6 +98,17 @@ def beside(call: Callable[[], Result]) -> Callable[[], Result]:
         return made.result()
 
     return result
+
+
+def both(one: Callable[[], Result], other: Callable[[], Other]) -> tuple[Result, Other]:
+    """Two calls at once that do not wait for each other. The first error, in this order, is raised when both have ended."""
+    result = beside(one)
+    try:
+        answer = other()
+    except Exception:
+        result()
+        raise
+    return result(), answer
 
 
 def shielded(call: Callable[[], Result]) -> Result:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 else:
 
     def dataclass(*, slots: bool, frozen: bool = False, order: bool = False):  # noqa: ANN201 - for checkers it is the one above
-        """As `dataclasses.dataclass`, of classes with slots."""
+        """As `dataclasses.dataclass`, of classes with slots, but without `InitVar` and parameters by keyword alone."""
         assert slots
 
         def declare(cls: type) -> type:
@@ -27,11 +27,13 @@ else:
                 cls
             )
             declared.__dataclass_params__.frozen = frozen
+            _check(dataclasses.fields(declared))
             for name, method in _methods(declared, order=order):
                 if name not in own:
                     method.__name__, method.__qualname__ = name, f"{declared.__qualname__}.{name}"
                     setattr(declared, name, method)
             if frozen:
+                assert own.isdisjoint(("__setattr__", "__delattr__", "__getstate__", "__setstate__"))
                 declared.__setattr__ = declared.__delattr__ = _refuse
                 declared.__getstate__, declared.__setstate__ = _get_state, _set_state
             elif "__hash__" not in own:
@@ -39,6 +41,19 @@ else:
             return declared
 
         return declare
+
+
+def _check(fields: "Sequence[dataclasses.Field[Any]]") -> None:
+    """What `__init__` cannot be written for is found when the class is declared, and not when its first value is made."""
+    needed = [_is_needed(field) for field in fields]
+    assert not any(field.kw_only for field in fields), "parameters by keyword alone are not written here"
+    assert all(field.init or not one for field, one in zip(fields, needed, strict=True)), "a field gets no value"
+    in_order = [one for field, one in zip(fields, needed, strict=True) if field.init]
+    assert in_order == sorted(in_order, reverse=True), "a field without a default comes after one with a default"
+
+
+def _is_needed(field: "dataclasses.Field[Any]") -> bool:
+    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
 
 
 def _methods(cls: Any, *, order: bool) -> Iterator[tuple[str, Any]]:
@@ -86,7 +101,6 @@ def _compiled_init(cls: type) -> Any:
     known: dict[str, Any] = {"_unset": _UNSET}
     parameters, steps = [], []
     for field in dataclasses.fields(cls):
-        assert not field.kw_only, "parameters by keyword alone are not written here"
         name = field.name
         known[f"_put_{name}"] = getattr(cls, name).__set__  # the slot's own: __setattr__ refuses
         value, parameter = name, name

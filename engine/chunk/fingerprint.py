@@ -61,7 +61,8 @@ class Window:
         end = start + blocks
         hashes = np.fromiter(map(xxh3_64_intdigest, self._slices[start:end], repeat(seed)), np.uint64, blocks)
         zero = hashes == xxh3_64_intdigest(bytes(BLOCK), seed)
-        # Whoever knows the seed can make a block with the hash of the zero block; it must not be lost.
-        seeming = np.flatnonzero(zero)
-        zero[seeming] = ~self._words[start + seeming].any(axis=1)
+        if zero.any():
+            # Whoever knows the seed can make a block with the hash of the zero block; it must not be lost.
+            seeming = slice(int(zero.argmax()), blocks - int(zero[::-1].argmax()))
+            zero[seeming] &= ~self._words[start:end][seeming].any(axis=1)
         return Fingerprints(hashes, zero, (self._words[start:end, -1] == 0) & ~zero)

@@ -9,7 +9,7 @@ from engine.errors import Busy, Damaged, NotFound, Refused
 from engine.repo.keyblob import KEY_LIMIT, KEYS_PREFIX, KeyKind, Secret, check_label, parse_key, wrap_master
 from engine.repo.paper import PaperKey
 from engine.repo.repository import Repository
-from engine.repo.unlock import try_keys
+from engine.repo.unlock import list_keys, try_keys
 from engine.store.base import NoSuchBlob
 from engine.values import dataclass
 
@@ -59,7 +59,7 @@ class Keys:
     def add(self, secret: Secret, *, label: str = "") -> Made[KeyEntry]:
         """Let the secret open the repository too. A secret that does so already is left alone, with its label."""
         check_label(label)
-        opened = try_keys(self._store, self._repository.id, secret).opened
+        opened = try_keys(self._store, self._repository.id, secret, self._names()).opened
         if opened is not None:
             return Made(self._entry(opened.key), Outcome.ALREADY_THERE)
         return Made(self._create(secret, label), Outcome.CREATED)
@@ -109,7 +109,8 @@ class Keys:
         then a run that comes in by the old one finds the new one, and only removes.
         """
         old = self._entry(self._in_use())
-        opened = try_keys(self._store, self._repository.id, secret, leave_out=old.id).opened
+        others = [name for name in self._names() if name != old.id]
+        opened = try_keys(self._store, self._repository.id, secret, others).opened
         new = self._entry(opened.key) if opened is not None else None
         if new is None or new.state is not KeyState.GOOD:
             new = self._create(secret, old.label)
@@ -165,7 +166,7 @@ class Keys:
         return self._repository.key
 
     def _names(self) -> list[str]:
-        return [blob.key.removeprefix(KEYS_PREFIX) for blob in self._store.list(KEYS_PREFIX)]
+        return list_keys(self._store)
 
     def _entry(self, name: str) -> KeyEntry:
         entry = self._look(name)

@@ -1,4 +1,4 @@
-"""What a node keeps of a repository that it has read: files that may be deleted at any time (rok-repository(5), THE CACHE).
+"""What a node keeps of a repository that it has read or written: files that may be deleted at any time (rok-repository(5), THE CACHE).
 
 Blobs of some kinds never change, so what was read of them once need not be read again. It is kept in *layers*: files that
 never change either, each made of many blobs, checksummed, written under another name and renamed. New blobs make a layer of
@@ -98,6 +98,13 @@ class Layers(Generic[L]):
                     parts = self._choose(listed)
                 trim_heap()  # a layer is made of much that was read, and what comes next needs the room
             return list(parts.values())
+
+    def add(self, fill: Fill) -> None:
+        """Keep a layer of blobs that nobody has asked for yet, where there is a folder for it that nobody else writes in now."""
+        with self._lock, self._folder.writing() as writer:
+            if writer.keeps:
+                with suppress(OSError, Damaged):
+                    self._add_kept(writer, fill)
 
     def forget(self, blobs: Collection[str]) -> None:
         """Have blobs read anew, when they are next asked for: they were found to be damaged."""

@@ -7,8 +7,11 @@ today is `TODAY`; what was written before is read for ever.
 from collections.abc import Mapping
 from typing import ClassVar, Final
 
+from nacl import bindings
+from nacl.exceptions import RuntimeError as SodiumError
+
 from engine.errors import Failed
-from engine.units import GIB, KIB, MIB
+from engine.units import GIB, KIB, MIB, format_size
 from engine.values import dataclass
 
 KEY_LENGTH: Final = 32
@@ -20,6 +23,10 @@ _WORK_LIMIT: Final = 8 * GIB
 _STARTS_LIMIT: Final = 1024
 _SODIUM_SALT: Final = 16
 _SLACK: Final = MIB  # what OpenSSL may take beyond the memory of scrypt's formula
+
+
+class CannotDerive(Failed):
+    """This machine lacks what it takes to derive a key. Another key may still do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +58,7 @@ class Argon2id:
         return 8 * self.p <= self.m and self.memory <= _MEMORY_LIMIT and self.memory * self.t <= _WORK_LIMIT
 
     def derive(self, secret: bytes, salt: bytes) -> bytes:
-        """The key: 32 bytes. Raises Failed where this machine lacks the function, and MemoryError."""
+        """The key: 32 bytes. Raises CannotDerive."""
         if self.p == 1 and len(salt) == _SODIUM_SALT:
             return _by_sodium(self, secret, salt)
         return _by_openssl(self, secret, salt)
@@ -95,7 +102,10 @@ class Scrypt:
         import hashlib
 
         room = self.memory + _SLACK
-        return hashlib.scrypt(secret, salt=salt, n=self.n, r=self.r, p=self.p, maxmem=room, dklen=KEY_LENGTH)
+        try:
+            return hashlib.scrypt(secret, salt=salt, n=self.n, r=self.r, p=self.p, maxmem=room, dklen=KEY_LENGTH)
+        except (ValueError, MemoryError):  # the parameters are sound, so it is malloc that failed
+            raise _too_little_memory(self) from None
 
     def __str__(self) -> str:
         return f"{self.name} n={self.n} r={self.r} p={self.p}"
@@ -103,19 +113,16 @@ class Scrypt:
 
 def _by_sodium(parameters: Argon2id, secret: bytes, salt: bytes) -> bytes:
     """In half of OpenSSL's time, by the vector instructions of the processor; for one lane, and for 16 bytes of salt."""
-    from nacl import bindings
-    from nacl.exceptions import RuntimeError as SodiumError
-
     try:
         return bindings.crypto_pwhash_alg(
             KEY_LENGTH, secret, salt, parameters.t, parameters.memory, bindings.crypto_pwhash_ALG_ARGON2ID13
         )
     except SodiumError:  # of what is left to fail, its manual names the memory alone
-        raise MemoryError from None
+        raise _too_little_memory(parameters) from None
 
 
 def _by_openssl(parameters: Argon2id, secret: bytes, salt: bytes) -> bytes:
-    """For all parameters and salts: keys had 32 bytes of salt at first. Raises Failed where OpenSSL lacks the function."""
+    """For all parameters and salts: keys had 32 bytes of salt at first."""
     from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives.kdf.argon2 import Argon2id as Function
 
@@ -128,12 +135,22 @@ def _by_openssl(parameters: Argon2id, secret: bytes, salt: bytes) -> bytes:
             memory_cost=parameters.m,
         )
     except UnsupportedAlgorithm:
-        raise Failed(
+        raise CannotDerive(
             "the OpenSSL that the Python package cryptography was built with has no Argon2",
             hint="install cryptography from the package index, whose own has it: `pip install --force-reinstall "
             "cryptography`; or use the paper copy",
         ) from None
-    return function.derive(secret)
+    try:
+        return function.derive(secret)
+    except MemoryError:
+        raise _too_little_memory(parameters) from None
+
+
+def _too_little_memory(parameters: Argon2id | Scrypt) -> CannotDerive:
+    return CannotDerive(
+        f"a key is derived in {format_size(parameters.memory)} of memory, and this machine does not give so much",
+        hint="raise the limit of memory, or end what takes it",
+    )
 
 
 # As much memory as scrypt with 65536, 8 and 1, gone through as often, which is what a guess costs; in 0.6 of the time.

@@ -1,4 +1,4 @@
-"""The index segments that a node has read, as tables (see `cache` and `table`)."""
+"""The index segments that a node has read or written, as tables (see `cache` and `table`)."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final
@@ -56,6 +56,11 @@ class FactCache:
             # Whoever writes in the folder now keeps us from removing what is wrong there: do without it.
             return FactCache(CacheFolder(None), self._repository).verified(segments, read)
         return stated
+
+    def add(self, segment: str, facts: Sequence[PackFacts]) -> None:
+        """Keep what a segment states that this node has just written, so that it need not be read."""
+        for fill in self._fills([(segment, facts)]):
+            self._layers.add(fill)
 
     def _parts(self, segments: Sequence[str], read: Read) -> list[Part[Table]]:
         """Each segment in one part alone."""

@@ -9,11 +9,11 @@ from typing import Any, Final
 from blake3 import blake3
 
 from engine.clock import parse_moment
-from engine.errors import Damaged, Failed, Refused, WrongKey
+from engine.errors import Damaged, Refused, WrongKey
 from engine.repo.derivation import DERIVATIONS, TODAY, Derivation
 from engine.repo.document import canonical, parse_object
 from engine.repo.seal import BOX_OVERHEAD, NONCE, TAG, Cipher, Entropy, Keyring, open_box, seal_box
-from engine.units import KIB, MIB, format_size
+from engine.units import KIB, MIB
 from engine.values import dataclass
 
 KEYS_PREFIX: Final = "keys/"
@@ -157,7 +157,7 @@ def _whole(value: object) -> int:
 
 
 def unwrap_master(key: KeyBlob, secret: Secret, repository_id: str) -> bytes:
-    """The master key. Raises WrongKey when it was wrapped for another secret."""
+    """The master key. Raises WrongKey when it was wrapped for another secret, and CannotDerive."""
     cipher = _cipher(_derive(secret, key.salt, key.derivation))
     try:
         return bytes(cipher.open(key.nonce, key.wrapped, bytes.fromhex(repository_id)))
@@ -166,13 +166,7 @@ def unwrap_master(key: KeyBlob, secret: Secret, repository_id: str) -> bytes:
 
 
 def _derive(secret: Secret, salt: bytes, derivation: Derivation) -> bytes:
-    try:
-        return derivation.derive(secret.material, salt)
-    except MemoryError:
-        raise Failed(
-            f"a key is derived in {format_size(derivation.memory)} of memory, and this machine does not give so much",
-            hint="raise the limit of memory, or end what takes it",
-        ) from None
+    return derivation.derive(secret.material, salt)
 
 
 def _label_cipher(keyring: Keyring, name: str) -> Cipher:

@@ -13,8 +13,8 @@ from typing import Final, TypeVar
 
 from engine.clock import Clock
 from engine.crew import concurrently
-from engine.errors import Damaged, NotFound, Refused, RokError
-from engine.hand import beside
+from engine.errors import Damaged, NotFound, Refused
+from engine.hand import both
 from engine.repo.cache import CacheFolder, Mask
 from engine.repo.condemnation import given_up, read_condemnations, survey_condemnations
 from engine.repo.descriptor import (
@@ -224,7 +224,7 @@ class Repository:
             return error
 
     def recall(self, bucket: str | None = None, name: str | None = None) -> Survey:
-        """The same for one object, for a bucket or for all, reading only manifests that this node has not read before.
+        """The same for one object, for a bucket or for all, reading only manifests that this node has not read or written before.
 
         A manifest that was damaged in the store since then is not told of: `survey` finds it.
         """
@@ -306,6 +306,14 @@ class Repository:
         self.store.put(key, FORGOTTEN)
         return True
 
+    def wrote_segment(self, name: str, blob: bytes) -> None:
+        """A segment stands in the store, by us: this node need not read it."""
+        self._facts.add(name, decode_segment(name, blob, self.keyring))
+
+    def wrote_manifest(self, version: str, blob: bytes) -> None:
+        """A version was committed, by us: this node need not read its manifest to know what it is of."""
+        self._manifests.add(version, blob)
+
     def load_index(self) -> tuple[Index, list[PackFacts]]:
         """The index over all packs, and the facts that packs state but no segment does.
 
@@ -368,7 +376,7 @@ class Repository:
         return None if size is None else self.read_facts((name, size))
 
     def stated(self) -> Stated:
-        """What the segments state that are listed now. Those that this node has read before are not read again."""
+        """What the segments state that are listed now. Those that this node has read or written before are not read."""
         return self._stated(self._facts.stated)
 
     def verified_statements(self) -> Stated:
@@ -489,16 +497,8 @@ class Repository:
         return concurrently(call, listed, threads)
 
     def both(self, one: Callable[[], Result], other: Callable[[], Other]) -> tuple[Result, Other]:
-        """Two calls at once that do not wait for each other. The first error, in this order, is raised when both have ended."""
-        if self.connections < 2:
-            return one(), other()
-        result = beside(one)
-        try:
-            answer = other()
-        except RokError:
-            result()
-            raise
-        return result(), answer
+        """Two calls at once that do not wait for each other, as `hand.both` has it; one after the other for one connection."""
+        return both(one, other) if self.connections > 1 else (one(), other())
 
 
 def _too_large(blob: Blob) -> Damaged:

@@ -123,6 +123,14 @@ class Grounds(Protocol):
         """The index as rule I4 has it, and the facts that no segment states yet."""
         ...
 
+    def wrote_segment(self, name: str, blob: bytes) -> None:
+        """A segment stands in the store, by us."""
+        ...
+
+    def wrote_manifest(self, version: str, blob: bytes) -> None:
+        """A version was committed, by us."""
+        ...
+
 
 @contextmanager
 def open_session(
@@ -312,6 +320,7 @@ class Session:
         self._create_version(blob)
         self._remove_records()
         self._is_open = False
+        self._grounds.wrote_manifest(manifest.version, blob)
         return manifest
 
     def _begin_heir(self, purpose: Purpose | None) -> None:
@@ -399,6 +408,7 @@ class Session:
             facts, self._facts = self._facts, []
         for name, blob in segments_of(facts, self._grounds.keyring, self._grounds.entropy):
             self._grounds.store.create(f"index/{name}", blob)
+            self._grounds.wrote_segment(name, blob)
             with self._lock:
                 self.stored += len(blob)
 

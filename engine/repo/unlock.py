@@ -1,9 +1,11 @@
 """Opening: which of the keys of a repository does a secret open?"""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import field
 
 from engine.errors import Damaged, Refused, RokError, WrongKey
+from engine.hand import both
+from engine.repo.derivation import CannotDerive
 from engine.repo.descriptor import Descriptor, check_seal, clear_master, read_descriptor
 from engine.repo.keyblob import KEY_LIMIT, KEYS_PREFIX, Secret, parse_key, unwrap_master
 from engine.repo.paper import PaperKey
@@ -44,14 +46,27 @@ def unlock(store: Store, ask: Callable[[], Secret | PaperKey]) -> Unlocked:
     Nothing is loaded for it that works with chunks or maps: whoever is in a hurry loads that meanwhile.
     Raises NotFound when nothing is there, Refused when it is of another program or too new, WrongKey, Damaged.
     """
-    descriptor = read_descriptor(store)
-    master, key = _master(store, descriptor, ask()) if descriptor.encrypted else (clear_master(descriptor), None)
+    # The keys are listed meanwhile: a round trip less. Whether that fails matters only where they are needed.
+    descriptor, names = both(lambda: read_descriptor(store), lambda: _try_to_list_keys(store))
+    if descriptor.encrypted:
+        master, key = _master(store, descriptor, ask(), names)
+    else:
+        master, key = clear_master(descriptor), None
     keyring = Keyring(master, encrypted=descriptor.encrypted)
     check_seal(descriptor, keyring, store.url)
     return Unlocked(descriptor, keyring, key)
 
 
-def _master(store: Store, descriptor: Descriptor, secret: Secret | PaperKey) -> tuple[bytes, str | None]:
+def _try_to_list_keys(store: Store) -> list[str] | RokError:
+    try:
+        return list_keys(store)
+    except RokError as error:
+        return error
+
+
+def _master(
+    store: Store, descriptor: Descriptor, secret: Secret | PaperKey, names: list[str] | RokError
+) -> tuple[bytes, str | None]:
     """The master key of an encrypted repository, and the name of the key that gave it; a paper copy has none.
 
     Raises WrongKey when every key was tried; Damaged, or Refused for one of a newer program, when a key could not be.
@@ -63,7 +78,9 @@ def _master(store: Store, descriptor: Descriptor, secret: Secret | PaperKey) -> 
                 hint="check the URL",
             )
         return secret.master, None
-    tried = try_keys(store, descriptor.id, secret)
+    if isinstance(names, RokError):
+        raise names
+    tried = try_keys(store, descriptor.id, secret, names)
     if tried.opened is not None:
         return tried.opened.master, tried.opened.key
     if not tried.keys:
@@ -77,19 +94,21 @@ def _master(store: Store, descriptor: Descriptor, secret: Secret | PaperKey) -> 
     )
 
 
-def try_keys(store: Store, repository_id: str, secret: Secret, *, leave_out: str | None = None) -> Tried:
-    """Try the keys of the secret's kind in the order of their names, until one opens. Each costs one key derivation."""
-    names = [blob.key.removeprefix(KEYS_PREFIX) for blob in store.list(KEYS_PREFIX)]
+def list_keys(store: Store) -> list[str]:
+    """The names of the keys of the repository in a store, in order."""
+    return [blob.key.removeprefix(KEYS_PREFIX) for blob in store.list(KEYS_PREFIX)]
+
+
+def try_keys(store: Store, repository_id: str, secret: Secret, names: Sequence[str]) -> Tried:
+    """Try those of these keys that are of the secret's kind, in turn, until one opens. Each costs one key derivation."""
     problem: RokError | None = None
     for name in names:
-        if name == leave_out:
-            continue
         try:
             key = parse_key(name, store.get_range(f"{KEYS_PREFIX}{name}", 0, KEY_LIMIT + 1))
             if key.kind is secret.kind:
                 return Tried(len(names), Opened(unwrap_master(key, secret, repository_id), name), problem)
         except (WrongKey, NoSuchBlob):  # another's; or removed since it was listed
             continue
-        except (Damaged, Refused) as error:
+        except (Damaged, Refused, CannotDerive) as error:
             problem = problem or error
     return Tried(len(names), None, problem)

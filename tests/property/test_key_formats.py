@@ -11,7 +11,7 @@ from nacl.exceptions import RuntimeError as SodiumError
 
 from engine.errors import Damaged, Failed, Refused, RokError, WrongKey
 from engine.repo import keyblob
-from engine.repo.derivation import TODAY, Argon2id, Scrypt, _by_openssl
+from engine.repo.derivation import TODAY, Argon2id, CannotDerive, Scrypt, _by_openssl
 from engine.repo.document import canonical, parse_object
 from engine.repo.keyblob import (
     KEY_FILE_LIMIT,
@@ -215,20 +215,33 @@ def test_a_key_is_opened_whatever_length_its_salt_has(salt, monkeypatch):
     assert unwrap_master(key, passphrase_secret("p"), ID) == KEYRING.master
 
 
-@pytest.mark.parametrize(
-    ("derivation", "library", "lack"),
-    [
-        (CHEAP, "nacl.bindings.crypto_pwhash_alg", SodiumError("no memory")),
-        (Argon2id(m=8, t=1, p=2), "cryptography.hazmat.primitives.kdf.argon2.Argon2id", MemoryError()),
-    ],
-    ids=["sodium", "openssl"],
-)
-def test_a_key_that_takes_more_memory_than_there_is_says_so(derivation, library, lack, monkeypatch):
-    def lacks(*_, **__):
-        raise lack
+class WithoutMemory:
+    def __init__(self, **_):
+        pass
 
-    monkeypatch.setattr(library, lacks)
-    with pytest.raises(Failed, match=r"8\.00 KiB of memory") as caught:
+    def derive(self, _):
+        raise MemoryError
+
+
+def without_memory(error):
+    def lacks(*_, **__):
+        raise error
+
+    return lacks
+
+
+@pytest.mark.parametrize(
+    ("derivation", "function", "instead"),
+    [
+        (CHEAP, "nacl.bindings.crypto_pwhash_alg", without_memory(SodiumError("no memory"))),
+        (Argon2id(m=8, t=1, p=2), "cryptography.hazmat.primitives.kdf.argon2.Argon2id", WithoutMemory),
+        (Scrypt(n=64, r=1, p=1), "hashlib.scrypt", without_memory(ValueError("malloc failure"))),
+    ],
+    ids=["sodium", "openssl", "scrypt"],
+)
+def test_a_key_that_takes_more_memory_than_there_is_says_so(derivation, function, instead, monkeypatch):
+    monkeypatch.setattr(function, instead)
+    with pytest.raises(CannotDerive, match=r"8\.00 KiB of memory") as caught:
         wrapped(passphrase_secret("never derived before"), derivation=derivation)
     assert "limit of memory" in caught.value.hint
 

@@ -2,8 +2,8 @@
 
 A file of `tests/golden` holds a key for a passphrase, one for a key file, and a paper copy of the same master key;
 `keys-v1.json` with keys that scrypt derived, as were written first, `keys-v1-argon2id.json` with Argon2id, and
-`keys-v1-salt16.json` with the shorter salt of today. They were written by `make`, which is kept to show how; it writes no file
-that exists.
+`keys-v1-salt16.json` with the shorter salt of today. They were written by `make`, which is kept to show how (the first two with
+salts of 32 bytes); it writes no file that exists.
 """
 
 import json

@@ -4,7 +4,9 @@ import copy
 import dataclasses
 import itertools
 import pickle
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Generic, TypeVar
 
 import pytest
@@ -143,6 +145,40 @@ def test_one_class_inherits_from_another_whichever_of_them_is_ours(below, above)
     assert Derived("a") == Derived("a", 3) != Base("a")
     with pytest.raises(dataclasses.FrozenInstanceError):
         Derived("a").name = "b"
+
+
+@pytest.mark.parametrize("number", range(20))
+def test_the_first_values_may_be_made_by_several_threads_at_once(number):
+    @values.dataclass(frozen=True, slots=True)
+    class Fresh:
+        name: str
+        size: int = 0
+
+    start = threading.Barrier(6)
+
+    def make(size):
+        start.wait()
+        return Fresh("a", size)
+
+    with ThreadPoolExecutor(6) as crew:
+        made = list(crew.map(make, range(6)))
+    assert [one.size for one in made] == list(range(6))
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"later": (int, dataclasses.field(kw_only=True))},
+        {"never": (int, dataclasses.field(init=False))},
+        {"first": (int, 1), "second": (int, dataclasses.MISSING)},
+    ],
+    ids=["by keyword alone", "without a value", "out of order"],
+)
+def test_what_no_value_can_be_made_of_is_found_when_it_is_declared(fields):
+    lines = {name: value for name, (_, value) in fields.items() if value is not dataclasses.MISSING}
+    lines["__annotations__"] = {name: kind for name, (kind, _) in fields.items()}
+    with pytest.raises(AssertionError):
+        values.dataclass(frozen=True, slots=True)(type("Wrong", (), lines))
 
 
 def test_the_first_value_may_be_an_unpickled_one():

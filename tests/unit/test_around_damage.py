@@ -82,10 +82,12 @@ def bytes_in(pool, volume):
 def test_a_hurt_version_is_refused_before_anything_is_touched(story):
     _, store, repository = story
     manifest = repository.versions()[-1]
-    damage(store, repository, PackKind.CHUNKS, set(references(repository, manifest)[3].values()))
+    chunks = references(repository, manifest)[3]
+    start = max(chunks)
+    damage(store, repository, PackKind.CHUNKS, {chunks[start]})
     mend(repository)
     elsewhere = new_pool("elsewhere")
-    with pytest.raises(Damaged) as refused:
+    with pytest.raises(Damaged, match=f"{chunks[start].hex()}, bytes {start} to {TEXT.end} of") as refused:
         restore(reopen(store), manifest, elsewhere, "copy")
     assert "--around-damage" in refused.value.hint
     assert elsewhere.volumes() == []

@@ -8,7 +8,7 @@ from engine.device.base import Outcome
 from engine.errors import Busy, Damaged, NotFound, Refused, WrongKey
 from engine.ops.keys import Keys, KeyState
 from engine.repo import keyblob
-from engine.repo.derivation import TODAY, Scrypt
+from engine.repo.derivation import TODAY, CannotDerive, Scrypt
 from engine.repo.keyblob import KeyKind, key_file_secret, passphrase_secret, wrap_master
 from engine.repo.paper import PaperKey
 from engine.repo.repository import initialise, open_repository
@@ -38,9 +38,9 @@ def opened(store, secret, seed=2):
     return open_repository(store, lambda: secret, clock=CLOCK, entropy=CountingEntropy(seed))
 
 
-def add_cheap_key(store, repository, secret):
+def add_cheap_key(store, repository, secret, name=None):
     """A key as a program of long ago might have written it: weak."""
-    name = repository.entropy(16).hex()
+    name = name or repository.entropy(16).hex()
     blob = wrap_master(
         repository.keyring,
         secret,
@@ -68,6 +68,22 @@ def test_a_passphrase_and_a_key_file_open_the_same_repository(store, keys):
         (KeyKind.PASSPHRASE, "people", True),
         (KeyKind.FILE, "nodes", False),
     ]
+
+
+def test_a_key_that_cannot_be_derived_here_keeps_no_other_one_from_opening(store, keys, monkeypatch):
+    derive, own = keyblob._derive, keys._repository.key
+    add_cheap_key(store, keys._repository, FIRST, name="00" * 16)  # they are tried in the order of their names
+
+    def lacking(secret, salt, derivation):
+        if isinstance(derivation, Scrypt):
+            raise CannotDerive("no memory")
+        return derive(secret, salt, derivation)
+
+    monkeypatch.setattr(keyblob, "_derive", lacking)
+    assert opened(store, FIRST).key == own
+    store.delete(f"keys/{own}")
+    with pytest.raises(CannotDerive):
+        opened(store, FIRST)
 
 
 def test_opening_derives_for_no_key_of_another_kind(store, keys, monkeypatch):

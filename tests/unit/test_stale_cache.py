@@ -58,8 +58,9 @@ class Node:
         """Have the cache state otherwise of every pack, as `change` makes it of facts that are true."""
         repository = self.open()
         segments = [(name, [change(facts) for facts in stated]) for name, stated in repository.index_segments()]
-        (table,) = (self.folder / repository.id).glob("table-*")
-        table.unlink()
+        table, *others = (self.folder / repository.id).glob("table-*")
+        for file in (table, *others):
+            file.unlink()
         with table.open("w+b") as file:
             write_table(file.fileno(), repository.id, segments)
 

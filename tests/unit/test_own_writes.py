@@ -1,0 +1,102 @@
+"""What a node wrote to a repository it need not read from there: the next push makes fewer requests."""
+
+import random
+
+import pytest
+
+from engine.device.base import Outcome
+from engine.repo.manifest import FORGOTTEN
+from engine.repo.repository import open_repository
+from engine.store.faulty import Faulty
+from engine.store.memory import MemoryStore
+from engine.units import KIB, MIB
+from tests.counting_entropy import CountingEntropy
+from tests.repositories import CLOCK, new_pool, new_repository, push_snapshots, restorable, snapshot, write
+
+
+class Node:
+    """A node with a cache of its own, which notes what it asks of the store."""
+
+    def __init__(self, store, folder, seed=5):
+        self.store, self._folder, self._opened = store, folder, 100 * seed
+        self.pool, self._chance = new_pool(f"pool-{seed}"), random.Random(seed)
+        self.pool.create_volume("volume", 4 * MIB)
+        self.gets: list[str] = []
+
+    def push(self, name):
+        write(self.pool, "volume", (0, self._chance.randbytes(300 * KIB)))
+        return self.push_again(snapshot(self.pool, name, "volume"))
+
+    def push_again(self, snapshots):
+        self._opened += 1
+        watched = Faulty(self.store)
+        repository = open_repository(
+            watched, pytest.fail, clock=CLOCK, entropy=CountingEntropy(self._opened), caches=self._folder
+        )
+        report = push_snapshots(repository, snapshots)
+        self.gets = [call.key for call in watched.calls if call.operation.startswith("get")]
+        return report
+
+
+@pytest.fixture
+def store():
+    store = MemoryStore(CLOCK)
+    new_repository(store)
+    return store
+
+
+def read_under(node, prefix):
+    return [key for key in node.gets if key.startswith(prefix)]
+
+
+def test_the_next_push_reads_no_segment_that_this_node_wrote_and_the_base_once(store, tmp_path):
+    node = Node(store, tmp_path)
+    first = node.push("a")
+    node.push("b")
+
+    assert read_under(node, "index/") == []
+    assert read_under(node, "versions/") == [
+        f"versions/{first.version}"
+    ]  # when its session stands: the protocol wants that
+    assert restorable(store, node.pool) == 2
+
+
+def test_what_another_node_wrote_is_read(store, tmp_path):
+    one, other = Node(store, tmp_path / "one"), Node(store, tmp_path / "other", seed=6)
+    one.push("a")
+    other.push("a")
+    one.push("b")
+
+    assert len(read_under(one, "index/")) == 1
+    assert len(read_under(one, "versions/")) > 1
+
+
+def test_without_a_folder_nothing_is_kept(store):
+    node = Node(store, None)
+    node.push("a")
+    node.push("b")
+
+    assert len(read_under(node, "index/")) == 1
+
+
+def test_a_version_of_ours_that_was_forgotten_meanwhile_is_no_base(store, tmp_path):
+    node = Node(store, tmp_path)
+    first = node.push("a")
+    store.put(f"versions/{first.version}", FORGOTTEN)
+
+    second = node.push("b")
+
+    assert (second.outcome, second.base) == (Outcome.CREATED, None)
+    assert restorable(store, node.pool) == 1
+
+
+def test_a_version_of_ours_that_is_damaged_in_the_store_is_not_said_to_be_there(store, tmp_path):
+    node = Node(store, tmp_path)
+    first = node.push("a")
+    body = bytearray(store.get(f"versions/{first.version}"))
+    body[-1] ^= 1
+    store.put(f"versions/{first.version}", bytes(body))
+
+    again = node.push_again([(node.pool, node.pool.snapshot("volume", "a"))])
+
+    assert again.outcome is Outcome.CREATED
