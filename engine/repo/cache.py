@@ -1,4 +1,6 @@
-"""What a node keeps of a repository that it has read or written: files that may be deleted at any time (rok-repository(5), THE CACHE).
+"""What a node keeps of a repository that it has read or written: files that may be deleted at any time.
+
+The manual describes them: rok-repository(5), THE CACHE.
 
 Blobs of some kinds never change, so what was read of them once need not be read again. It is kept in *layers*: files that
 never change either, each made of many blobs, checksummed, written under another name and renamed. New blobs make a layer of
