@@ -30,6 +30,7 @@ Fill = Callable[[int], None]  # writes a layer into an empty file, given its des
 
 _GROWTH: Final = 8
 _TRIES: Final = 3
+_MOST_LEFT: Final = 64
 _DRAFT: Final = "draft-"
 _PRIVATE: Final = "private-"  # files in memory
 
@@ -82,6 +83,7 @@ class Layers(Generic[L]):
         self._folder, self._kind, self._load, self._fold = folder, kind, load, fold
         self._kept: dict[str, L] = {}  # by file; those that are in memory have a name too
         self._in_memory = 0
+        self._left = 0  # by `add`
         self._lock = threading.Lock()
 
     def parts(self, listed: Collection[str], read: Callable[[Sequence[str]], Iterator[Fill]]) -> list[Part[L]]:
@@ -102,11 +104,20 @@ class Layers(Generic[L]):
             return list(parts.values())
 
     def add(self, fill: Fill) -> None:
-        """Keep a layer of blobs that nobody has asked for yet, where there is a folder for it that nobody else writes in now."""
-        with self._lock, self._folder.writing() as writer:
-            if writer.keeps:
+        """Leave a layer of blobs in the folder, if there is one that nobody else writes in now.
+
+        It is loaded when they are asked for. Not so many of them are left that the folder is slow to look at: what a long push or
+        copy writes after that is read from the store.
+        """
+        with self._lock:
+            self._left += 1
+            if self._left > _MOST_LEFT:
+                return
+            with self._folder.writing() as writer:
+                if not writer.keeps:
+                    return
                 with suppress(OSError, Damaged):
-                    self._add_kept(writer, fill)
+                    writer.publish(self._kind, fill, self._load)
 
     def forget(self, blobs: Collection[str]) -> None:
         """Have blobs read anew, when they are next asked for: they were found to be damaged."""

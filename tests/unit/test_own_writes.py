@@ -1,12 +1,18 @@
 """What a node wrote to a repository it need not read from there: the next push makes fewer requests."""
 
 import random
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 from engine.device.base import Outcome
+from engine.repo.cache import CacheFolder
+from engine.repo.factcache import FactCache
 from engine.repo.manifest import FORGOTTEN
+from engine.repo.pack import PackKind, PackName
 from engine.repo.repository import open_repository
+from engine.repo.segment import PackFacts
 from engine.store.faulty import Faulty
 from engine.store.memory import MemoryStore
 from engine.units import KIB, MIB
@@ -100,3 +106,26 @@ def test_a_version_of_ours_that_is_damaged_in_the_store_is_not_said_to_be_there(
     again = node.push_again([(node.pool, node.pool.snapshot("volume", "a"))])
 
     assert again.outcome is Outcome.CREATED
+
+
+def pack(number):
+    lengths = np.full(100, 5000, np.uint32)
+    return PackFacts(
+        PackName(f"{number:032x}", 0), PackKind.CHUNKS, MIB, random.Random(number).randbytes(1600), lengths
+    )
+
+
+def test_what_a_long_push_leaves_in_the_folder_takes_none_of_its_memory_and_has_an_end(tmp_path):
+    cache, facts = (
+        FactCache(CacheFolder(tmp_path), "ab" * 16),
+        {f"{number:032x}": [pack(number)] for number in range(100)},
+    )
+    for name, packs in facts.items():
+        cache.add(name, packs)
+
+    assert 5 < len(list(tmp_path.glob("table-*"))) < 100
+    assert str(tmp_path) not in Path("/proc/self/maps").read_text()
+    read = []
+    stated = cache.stated(list(facts), lambda missing: [read.append(name) or (name, facts[name]) for name in missing])
+    assert 0 < len(read) < 95
+    assert stated.packs == {pack.name for packs in facts.values() for pack in packs}
