@@ -16,16 +16,18 @@ from engine.device.blockio import allocated, open_source, translated
 from engine.device.naming import check_name
 from engine.errors import Failed, NotFound, Refused
 from engine.extent import between
+from engine.pages import pages
 from engine.progress import Progress
 from engine.units import KIB, MIB, SECTOR
 from engine.values import dataclass
 
 IMPORTING: Final = "import"  # what `Volume.restoring` says while an import writes; no version is called that
 
-_STEP: Final = MIB
+_STEP: Final = 4 * MIB
 _ZEROS: Final = bytes(64 * KIB)  # a run of zeros is seen where it fills one of these, aligned to its own size
 
-Piece = tuple[int, bytes]  # an offset, and what the image holds there
+Buffer = bytes | memoryview
+Piece = tuple[int, Buffer]  # an offset, and what the image holds there
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,12 +141,15 @@ def _is_blank(pool: Pool, name: str) -> bool:
 
 
 def _pieces_of_source(path: str, source: Source) -> Iterator[Piece]:
-    """Where the image holds data, and what."""
+    """Where the image holds data, and what: each piece in the memory of the one before, whole pages where the image has them."""
+    memory = memoryview(pages(_STEP))
     for extent in allocated(path, snapshot=False):
         for start in range(extent.start, extent.end, _STEP):
-            body = bytearray(min(_STEP, extent.end - start))
-            source.read_into(start, memoryview(body))
-            yield start, bytes(body)
+            end = min(start + _STEP, extent.end)
+            source.read_into(start, memory[: end - start])
+            if end < extent.end:  # the disk reads on while this is written
+                source.expect(between(end, min(end + _STEP, extent.end)))
+            yield start, memory[: end - start]
 
 
 def _pieces_of_stream(stream: Stream) -> Iterator[Piece]:
@@ -161,14 +166,14 @@ def _pieces_of_stream(stream: Stream) -> Iterator[Piece]:
         raise Failed(message, hint=hint)
 
 
-def _data_runs(start: int, body: bytes) -> Iterator[tuple[int, memoryview]]:
+def _data_runs(start: int, body: Buffer) -> Iterator[tuple[int, memoryview]]:
     """The parts of a piece that are not zeros; a piece is split at multiples of the length of `_ZEROS` only."""
     view = memoryview(body)
     run = 0  # where in the piece the run that is not yet given began
     position = 0
     while position < len(body):
         end = min(len(body), position + len(_ZEROS) - (start + position) % len(_ZEROS))
-        if body[position:end] == _ZEROS[: end - position]:
+        if bytes(view[position:end]) == _ZEROS[: end - position]:  # copied, because views are compared byte by byte
             if position > run:
                 yield start + run, view[run:position]
             run = end

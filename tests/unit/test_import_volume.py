@@ -7,10 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from engine.device.blockio import open_source
 from engine.device.sim import SimPool
 from engine.errors import Failed, NotFound, Refused, RokError
 from engine.extent import between
+from engine.ops import volume
 from engine.ops.volume import IMPORTING, Stream, import_volume
+from engine.pages import begins_a_page
 from engine.progress import Silent
 from engine.units import KIB, MIB
 
@@ -171,3 +174,28 @@ def test_an_import_that_failed_anywhere_is_repeated_and_leaves_nothing_of_the_fi
         else:
             break
     assert failures > 8
+
+
+class Told:
+    """A source that is told what will be read next, and notes it."""
+
+    def __init__(self, source):
+        self.source, self.size, self.expected = source, source.size, []
+
+    def read_into(self, offset, target):
+        self.source.read_into(offset, target)
+
+    def expect(self, extent):
+        self.expected.append(extent)
+
+
+def test_an_image_is_read_into_whole_pages_and_the_disk_is_told_what_comes_next(tmp_path):
+    image, body = tmp_path / "image", random.Random(4).randbytes(9 * MIB + 512)
+    image.write_bytes(body)
+    with open_source(str(image), snapshot=False) as source:
+        told = Told(source)
+        pieces = [
+            (start, bytes(piece), begins_a_page(piece)) for start, piece in volume._pieces_of_source(str(image), told)
+        ]
+    assert pieces == [(start, body[start : start + 4 * MIB], True) for start in (0, 4 * MIB, 8 * MIB)]
+    assert told.expected == [between(4 * MIB, 8 * MIB), between(8 * MIB, 9 * MIB + 512)]
