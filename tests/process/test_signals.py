@@ -15,6 +15,7 @@ pytestmark = pytest.mark.slow
 
 SIZE = 32 * MIB
 ROUNDS = 6
+ATTEMPTS = 20
 SIGNALS = pytest.mark.parametrize(
     ("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)], ids=["SIGTERM", "SIGINT"]
 )
@@ -70,14 +71,22 @@ def caught(process):
 
 
 def test_ctrl_c_while_the_program_is_still_loading_ends_it_without_a_word(node):
-    process = node.start("version", "list")
-    while signal.SIGINT not in caught(process):  # Python starts
-        assert process.poll() is None
-    while signal.SIGINT in caught(process):  # our first line has not been reached
-        assert process.poll() is None
-    process.send_signal(signal.SIGINT)
-    ended = node.end(process)
-    assert (ended.code, ended.err) == (-signal.SIGINT, "")
+    """That is from our first line, which takes Python's handler away, until ours is there: some hundredths of a second."""
+    for _ in range(ATTEMPTS):
+        process = node.start("version", "list")
+        while process.poll() is None and signal.SIGINT not in caught(process):
+            pass  # Python starts
+        while process.poll() is None and signal.SIGINT in caught(process):
+            pass  # our first line has not been reached
+        process.send_signal(signal.SIGINT)
+        ended = node.end(process)
+        if ended.code == -signal.SIGINT and not ended.out:
+            assert ended.err == ""
+            return
+        # Others had the processor meanwhile, and it came later: at work, or at the end.
+        assert ended.code in (0, 130, -signal.SIGINT), ended.err
+        assert "Traceback" not in ended.err
+    pytest.fail(f"in {ATTEMPTS} attempts the program was never met while it was loading")
 
 
 def test_a_ctrl_c_that_is_ignored_from_the_start_stays_ignored(node):
