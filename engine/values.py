@@ -27,6 +27,9 @@ else:
                 cls
             )
             declared.__dataclass_params__.frozen = frozen
+            assert not any(
+                isinstance(kind, dataclasses.InitVar) for kind in vars(cls).get("__annotations__", {}).values()
+            )
             _check(dataclasses.fields(declared))
             for name, method in _methods(declared, order=order):
                 if name not in own:

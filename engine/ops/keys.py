@@ -1,15 +1,17 @@
 """The keys of a repository: who can open it. All of them wrap one master key, which never changes."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from enum import Enum
 from typing import Final
 
 from engine.device.base import Made, Outcome
 from engine.errors import Busy, Damaged, NotFound, Refused
+from engine.repo.derivation import CannotDerive
 from engine.repo.keyblob import KEY_LIMIT, KEYS_PREFIX, KeyKind, Secret, check_label, parse_key, wrap_master
 from engine.repo.paper import PaperKey
 from engine.repo.repository import Repository
-from engine.repo.unlock import list_keys, try_keys
+from engine.repo.unlock import Opened, list_keys, try_keys
 from engine.store.base import NoSuchBlob
 from engine.values import dataclass
 
@@ -59,7 +61,7 @@ class Keys:
     def add(self, secret: Secret, *, label: str = "") -> Made[KeyEntry]:
         """Let the secret open the repository too. A secret that does so already is left alone, with its label."""
         check_label(label)
-        opened = try_keys(self._store, self._repository.id, secret, self._names()).opened
+        opened = self._try(secret, self._names())
         if opened is not None:
             return Made(self._entry(opened.key), Outcome.ALREADY_THERE)
         return Made(self._create(secret, label), Outcome.CREATED)
@@ -110,7 +112,7 @@ class Keys:
         """
         old = self._entry(self._in_use())
         others = [name for name in self._names() if name != old.id]
-        opened = try_keys(self._store, self._repository.id, secret, others).opened
+        opened = self._try(secret, others)
         new = self._entry(opened.key) if opened is not None else None
         if new is None or new.state is not KeyState.GOOD:
             new = self._create(secret, old.label)
@@ -164,6 +166,13 @@ class Keys:
                 hint="add a passphrase with `rokctl repo key add --from-paper`, and come in by that",
             )
         return self._repository.key
+
+    def _try(self, secret: Secret, names: Sequence[str]) -> Opened | None:
+        """What of these keys the secret opens, if one. Raises CannotDerive where that cannot be told."""
+        tried = try_keys(self._store, self._repository.id, secret, names)
+        if tried.opened is None and isinstance(tried.problem, CannotDerive):
+            raise tried.problem
+        return tried.opened
 
     def _names(self) -> list[str]:
         return list_keys(self._store)

@@ -144,6 +144,8 @@ def _pieces_of_source(path: str, source: Source) -> Iterator[Piece]:
     """Where the image holds data, and what: each piece in the memory of the one before, whole pages where the image has them."""
     memory = memoryview(pages(_STEP))
     for extent in allocated(path, snapshot=False):
+        if extent.end > source.size:
+            raise Failed(f"{path} became longer than the {source.size} bytes that it had")
         for start in range(extent.start, extent.end, _STEP):
             end = min(start + _STEP, extent.end)
             source.read_into(start, memory[: end - start])

@@ -7,7 +7,8 @@ never change either, each made of many blobs, checksummed, written under another
 their own; layers of like size are folded into one, so that each next one is several times larger than those after it.
 
 Nothing here is ever an error: what cannot be read is read from the store again, and what cannot be written is kept in
-memory. Any number of processes may use a folder: one of them writes at a time, and the others keep what they have mapped.
+memory, if it is asked for. Any number of processes may use a folder: one of them writes at a time, and the others keep what
+they have mapped.
 """
 
 import fcntl
@@ -116,7 +117,7 @@ class Layers(Generic[L]):
             with self._folder.writing() as writer:
                 if not writer.keeps:
                     return
-                with suppress(OSError, Damaged):
+                with suppress(OSError, Damaged, MemoryError):
                     writer.publish(self._kind, fill, self._load)
 
     def forget(self, blobs: Collection[str]) -> None:

@@ -57,10 +57,9 @@ class FactCache:
             return FactCache(CacheFolder(None), self._repository).verified(segments, read)
         return stated
 
-    def add(self, segment: str, facts: Sequence[PackFacts]) -> None:
-        """Keep what a segment states that this node has just written, so that it need not be read."""
-        for fill in self._fills([(segment, facts)]):
-            self._layers.add(fill)
+    def add(self, segment: str, facts: Callable[[], Sequence[PackFacts]]) -> None:
+        """Keep what a segment states that this node has just written, so that it need not be read. Asks for it where it can."""
+        self._layers.add(lambda file: write_table(file, self._repository, [(segment, facts())]))
 
     def _parts(self, segments: Sequence[str], read: Read) -> list[Part[Table]]:
         """Each segment in one part alone."""

@@ -1,4 +1,4 @@
-"""The manifests that a node has read or written, found by object without opening the others (see `cache`).
+"""The manifests that a node has read, found by object without opening the others (see `cache`).
 
 A layer holds manifests as the store does, sealed, so that what is taken from it is verified as what comes from the store is.
 No names are in it: a number, drawn from the name by a key of the repository, tells which manifests may be of an object or a
@@ -64,11 +64,6 @@ class ManifestCache:
                 if bucket in (None, manifest.object.bucket) and name in (None, manifest.object.name):
                     found.append(manifest)
         return found, damaged
-
-    def add(self, version: str, sealed: bytes) -> None:
-        """Keep a manifest that this node has just written, so that it need not be read."""
-        for fill in self._fills([f"{version} {len(sealed)}"], lambda _: [(version, sealed)], {}):
-            self._layers.add(fill)
 
     def forget(self, listed: Iterable[Blob]) -> None:
         """Have versions read anew: they were found to be damaged."""

@@ -224,7 +224,7 @@ class Repository:
             return error
 
     def recall(self, bucket: str | None = None, name: str | None = None) -> Survey:
-        """The same for one object, for a bucket or for all, reading only manifests that this node has not read or written before.
+        """The same for one object, for a bucket or for all, reading only manifests that this node has not read before.
 
         A manifest that was damaged in the store since then is not told of: `survey` finds it.
         """
@@ -308,11 +308,7 @@ class Repository:
 
     def wrote_segment(self, name: str, blob: bytes) -> None:
         """A segment stands in the store, by us: this node need not read it."""
-        self._facts.add(name, decode_segment(name, blob, self.keyring))
-
-    def wrote_manifest(self, version: str, blob: bytes) -> None:
-        """A version was committed, by us: this node need not read its manifest to know what it is of."""
-        self._manifests.add(version, blob)
+        self._facts.add(name, lambda: decode_segment(name, blob, self.keyring))
 
     def load_index(self) -> tuple[Index, list[PackFacts]]:
         """The index over all packs, and the facts that packs state but no segment does.

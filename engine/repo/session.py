@@ -127,10 +127,6 @@ class Grounds(Protocol):
         """A segment stands in the store, by us."""
         ...
 
-    def wrote_manifest(self, version: str, blob: bytes) -> None:
-        """A version was committed, by us."""
-        ...
-
 
 @contextmanager
 def open_session(
@@ -320,7 +316,6 @@ class Session:
         self._create_version(blob)
         self._remove_records()
         self._is_open = False
-        self._grounds.wrote_manifest(manifest.version, blob)
         return manifest
 
     def _begin_heir(self, purpose: Purpose | None) -> None:

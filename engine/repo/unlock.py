@@ -69,7 +69,8 @@ def _master(
 ) -> tuple[bytes, str | None]:
     """The master key of an encrypted repository, and the name of the key that gave it; a paper copy has none.
 
-    Raises WrongKey when every key was tried; Damaged, or Refused for one of a newer program, when a key could not be.
+    Raises WrongKey when every key was tried; Damaged, Refused for one of a newer program, or CannotDerive, when a key could
+    not be.
     """
     if isinstance(secret, PaperKey):
         if secret.repository_id != descriptor.id:
@@ -81,6 +82,10 @@ def _master(
     if isinstance(names, RokError):
         raise names
     tried = try_keys(store, descriptor.id, secret, names)
+    if tried.opened is None:  # a person may have typed for minutes, while someone else changed the key
+        now = list_keys(store)
+        again = try_keys(store, descriptor.id, secret, [name for name in now if name not in names])
+        tried = Tried(len(now), again.opened, tried.problem or again.problem)
     if tried.opened is not None:
         return tried.opened.master, tried.opened.key
     if not tried.keys:

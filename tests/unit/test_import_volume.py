@@ -199,3 +199,13 @@ def test_an_image_is_read_into_whole_pages_and_the_disk_is_told_what_comes_next(
         ]
     assert pieces == [(start, body[start : start + 4 * MIB], True) for start in (0, 4 * MIB, 8 * MIB)]
     assert told.expected == [between(4 * MIB, 8 * MIB), between(8 * MIB, 9 * MIB + 512)]
+
+
+def test_an_image_that_grows_while_it_is_opened_is_refused(tmp_path):
+    image = tmp_path / "image"
+    image.write_bytes(random.Random(4).randbytes(8 * KIB))
+    with open_source(str(image), snapshot=False) as source:
+        with image.open("ab") as file:
+            file.write(b"x" * 4 * KIB)
+        with pytest.raises(Failed, match="longer"):
+            list(volume._pieces_of_source(str(image), source))

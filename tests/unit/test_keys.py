@@ -86,6 +86,30 @@ def test_a_key_that_cannot_be_derived_here_keeps_no_other_one_from_opening(store
         opened(store, FIRST)
 
 
+def test_a_key_that_was_changed_while_a_person_typed_opens(store, keys):
+    def ask():
+        keys.change(SECOND)
+        return SECOND
+
+    there = open_repository(store, ask, clock=CLOCK, entropy=CountingEntropy(2))
+    assert there.keyring.master == keys.paper().master
+
+
+def test_whether_a_secret_opens_a_key_is_not_guessed_where_it_cannot_be_derived(store, keys, monkeypatch):
+    add_cheap_key(store, keys._repository, SECOND)
+    derive = keyblob._derive
+
+    def lacking(secret, salt, derivation):
+        if isinstance(derivation, Scrypt):
+            raise CannotDerive("no memory")
+        return derive(secret, salt, derivation)
+
+    monkeypatch.setattr(keyblob, "_derive", lacking)
+    with pytest.raises(CannotDerive):
+        keys.add(SECOND)
+    assert len(keys.entries()) == 2
+
+
 def test_opening_derives_for_no_key_of_another_kind(store, keys, monkeypatch):
     for number in range(3):
         add_cheap_key(store, keys._repository, key_file_secret(bytes([number])))
