@@ -26,8 +26,7 @@ IMPORTING: Final = "import"  # what `Volume.restoring` says while an import writ
 _STEP: Final = 4 * MIB
 _ZEROS: Final = bytes(64 * KIB)  # a run of zeros is seen where it fills one of these, aligned to its own size
 
-Buffer = bytes | memoryview
-Piece = tuple[int, Buffer]  # an offset, and what the image holds there
+Piece = tuple[int, memoryview]  # an offset, and what the image holds there
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +76,7 @@ def spooled(body: BinaryIO, directory: Path) -> Iterator[Path]:
         with tempfile.TemporaryFile(dir=directory) as file:
             size = 0
             while piece := body.read(_STEP):
-                for offset, run in _data_runs(size, piece):
+                for offset, run in _data_runs(size, memoryview(piece)):
                     file.seek(offset)
                     file.write(run)
                 size += len(piece)
@@ -161,20 +160,19 @@ def _pieces_of_stream(stream: Stream) -> Iterator[Piece]:
     while body := stream.body.read(_STEP):
         if position + len(body) > stream.size:
             raise Failed(f"the stream goes on after the {stream.size} bytes that it was said to have", hint=hint)
-        yield position, body
+        yield position, memoryview(body)
         position += len(body)
     if position < stream.size:
         message = f"the stream ended at byte {position}, before the {stream.size} that it was said to have"
         raise Failed(message, hint=hint)
 
 
-def _data_runs(start: int, body: Buffer) -> Iterator[tuple[int, memoryview]]:
+def _data_runs(start: int, view: memoryview) -> Iterator[tuple[int, memoryview]]:
     """The parts of a piece that are not zeros; a piece is split at multiples of the length of `_ZEROS` only."""
-    view = memoryview(body)
     run = 0  # where in the piece the run that is not yet given began
     position = 0
-    while position < len(body):
-        end = min(len(body), position + len(_ZEROS) - (start + position) % len(_ZEROS))
+    while position < len(view):
+        end = min(len(view), position + len(_ZEROS) - (start + position) % len(_ZEROS))
         if bytes(view[position:end]) == _ZEROS[: end - position]:  # copied, because views are compared byte by byte
             if position > run:
                 yield start + run, view[run:position]

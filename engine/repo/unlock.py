@@ -24,9 +24,8 @@ class Opened:
 
 @dataclass(frozen=True, slots=True)
 class Tried:
-    """What came of trying: how many keys there are, what was opened, and the first key that could not be tried."""
+    """What came of trying: what was opened, and why the first key could not be tried that could not."""
 
-    keys: int
     opened: Opened | None
     problem: RokError | None
 
@@ -57,15 +56,16 @@ def unlock(store: Store, ask: Callable[[], Secret | PaperKey]) -> Unlocked:
     return Unlocked(descriptor, keyring, key)
 
 
-def _try_to_list_keys(store: Store) -> list[str] | RokError:
+def _try_to_list_keys(store: Store) -> list[str]:
+    """None where that fails: who needs one lists them again, and is told."""
     try:
         return list_keys(store)
-    except RokError as error:
-        return error
+    except RokError:
+        return []
 
 
 def _master(
-    store: Store, descriptor: Descriptor, secret: Secret | PaperKey, names: list[str] | RokError
+    store: Store, descriptor: Descriptor, secret: Secret | PaperKey, names: Sequence[str]
 ) -> tuple[bytes, str | None]:
     """The master key of an encrypted repository, and the name of the key that gave it; a paper copy has none.
 
@@ -79,23 +79,25 @@ def _master(
                 hint="check the URL",
             )
         return secret.master, None
-    if isinstance(names, RokError):
-        raise names
     tried = try_keys(store, descriptor.id, secret, names)
-    if tried.opened is None:  # a person may have typed for minutes, while someone else changed the key
-        now = list_keys(store)
-        again = try_keys(store, descriptor.id, secret, [name for name in now if name not in names])
-        tried = Tried(len(now), again.opened, tried.problem or again.problem)
     if tried.opened is not None:
         return tried.opened.master, tried.opened.key
-    if not tried.keys:
+    now = list_keys(store)  # a person may have typed for minutes, while someone else changed the key
+    again = try_keys(store, descriptor.id, secret, [name for name in now if name not in names])
+    if again.opened is not None:
+        return again.opened.master, again.opened.key
+    if not now:
         raise Damaged(
             f"the repository {store.url} has no key left",
             hint="use its paper copy with `rokctl repo key add --from-paper`, or restore a blob under 'keys/' from a copy",
         )
-    raise tried.problem or WrongKey(
-        f"the {secret.kind.value} opens no key of the repository {store.url}",
-        hint="check --password-file, --key-file or the environment",
+    raise (
+        tried.problem
+        or again.problem
+        or WrongKey(
+            f"the {secret.kind.value} opens no key of the repository {store.url}",
+            hint="check --password-file, --key-file or the environment",
+        )
     )
 
 
@@ -111,9 +113,9 @@ def try_keys(store: Store, repository_id: str, secret: Secret, names: Sequence[s
         try:
             key = parse_key(name, store.get_range(f"{KEYS_PREFIX}{name}", 0, KEY_LIMIT + 1))
             if key.kind is secret.kind:
-                return Tried(len(names), Opened(unwrap_master(key, secret, repository_id), name), problem)
+                return Tried(Opened(unwrap_master(key, secret, repository_id), name), problem)
         except (WrongKey, NoSuchBlob):  # another's; or removed since it was listed
             continue
         except (Damaged, Refused, CannotDerive) as error:
             problem = problem or error
-    return Tried(len(names), None, problem)
+    return Tried(None, problem)
