@@ -313,12 +313,11 @@ class Repository:
     def load_index(self) -> tuple[Index, list[PackFacts]]:
         """The index over all packs, and the facts that packs state but no segment does.
 
-        In the order of rule I4: condemnations, then segments, then the packs. A writer relies on no pack but those that were
-        listed last of all and that no record condemns; nor on one that was cut short: where the listing tells no sizes, the
-        index asks for those of the packs that claims come upon.
+        In the order of rule I4: condemnations, and the segments beside them, then the packs. A writer relies on no pack but
+        those that were listed last of all and that no record condemns; nor on one that was cut short: where the listing tells
+        no sizes, the index asks for those of the packs that claims come upon.
         """
-        records = read_condemnations(self)
-        stated = self.stated()
+        records, stated = self.both(lambda: read_condemnations(self), self.stated)
         listed = self.store.keys("pack/").items()
         sizes = {key[_PACK_PREFIX:]: UNTOLD if size is None else size for key, size in listed}
         is_whole = self._is_of_size if UNTOLD in sizes.values() else trust
@@ -339,11 +338,14 @@ class Repository:
 
     def reading_index(self) -> Index:
         """The index over all packs that can be read: what a collector has condemned, too, while it stands."""
-        return self.index_without(given_up(survey_condemnations(self)[0]))
+        (records, _), stated = self.both(lambda: survey_condemnations(self), self.stated)
+        return self._index_without(given_up(records), stated)
 
     def index_without(self, packs: Collection[PackName]) -> Index:
         """The index over all other packs, listed after the segments, with their sizes: what was cut short is not in it."""
-        stated = self.stated()
+        return self._index_without(packs, self.stated())
+
+    def _index_without(self, packs: Collection[PackName], stated: Stated) -> Index:
         sizes = {key[_PACK_PREFIX:]: size for key, size, _ in self.store.list("pack/")}
         return Index.over(*self._contents(stated, sizes, packs))
 

@@ -1,6 +1,6 @@
 """A session: how one push writes to a repository (rok-repository(5), ORDER).
 
-    pending -> base -> gc -> index -> pack list       `open_session`
+    pending -> base; gc, index -> pack list           `open_session`
     packs -> segment, again and again                 `writer`, `put_map`, `keep_alive`
     versions/<id> if absent -> pending removed        `commit`
 
@@ -216,9 +216,8 @@ class Session:
             ) from None
 
     def _look(self) -> None:
-        """What is there, in the order of rule I4, after our record stands."""
-        self._read_base()
-        self.index, self._facts = self._grounds.load_index()
+        """What is there, after our record stands: the base, as rule I7 has it, and beside it the index, as I4 has that."""
+        _, (self.index, self._facts) = self._grounds.both(self._read_base, self._grounds.load_index)
         self._loaded = self.index
 
     def _read_base(self) -> None:
