@@ -53,6 +53,18 @@ def add(
     session.output.result(f"key {_named(made.item)}: {outcome}", {"outcome": outcome, **plain(made.item)})
 
 
+@command(app, "generate")
+def generate(
+    session: Session, file: Annotated[Path, typer.Argument(metavar="FILE", help="Where: a name that is free.")]
+) -> None:
+    """Make a key file of 256 random bits, for `repo init --key-file` or `repo key add --new-key-file`."""
+    from engine.repo.keyblob import generate_key_file
+    from rokctl.secret import write_key_file
+
+    write_key_file(file, generate_key_file(session.world.entropy))
+    session.output.result(f"key file {file}: created", {"outcome": "created", "file": str(file)})
+
+
 @command(app, "list")
 def list_keys(session: Session) -> None:
     """List the keys, oldest first, and name the one in use."""
@@ -105,6 +117,9 @@ def change(
 
         keys, old = Keys(repository), repository.key
         new = keys.change(read_new_secret(new_password_file, new_key_file))
+    if new.id == old:
+        session.output.result(f"key {_named(new)}: already there", {"outcome": "already there", **plain(new)})
+        return
     record = {"outcome": "changed", "removed": old, **plain(replace(new, in_use=True))}
     session.output.result(f"key {old}: changed, and is now {_named(new)}", record)
 

@@ -1,5 +1,6 @@
 """Where the secret of a repository comes from: files, a program, the environment, or a person at a terminal."""
 
+import os
 import shlex
 import subprocess  # noqa: TID251 - the passphrase program is the user's own, and no device is concerned
 import sys
@@ -8,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from engine.config import RepositoryConfig
-from engine.errors import Failed, NotFound, Refused, WrongKey
+from engine.errors import Failed, NotFound, Refused, RokError, WrongKey
 from engine.values import dataclass
 
 if TYPE_CHECKING:
@@ -55,6 +56,18 @@ def read_secret(
     return passphrase_secret(read_passphrase(config, environment, role=role, confirm=confirm))
 
 
+def secret_at_hand(config: RepositoryConfig) -> "Secret | None":
+    """The secret that nobody need be asked for: of the key file of the configuration. None without one, and where it cannot be
+    read, which `read_secret` tells of.
+    """
+    if config.key_file is None:
+        return None
+    try:
+        return _read_key_file(config.key_file, "")
+    except RokError:
+        return None
+
+
 def read_passphrase(
     config: RepositoryConfig, environment: Mapping[str, str], *, role: Role = REPOSITORY, confirm: bool = False
 ) -> str:
@@ -88,6 +101,29 @@ def read_new_secret(password_file: Path | None, key_file: Path | None) -> "Secre
     if not _has_terminal():
         raise Refused("no new passphrase was given", hint=_NEW_SOURCES)
     return passphrase_secret(_ask("new passphrase", _NEW_SOURCES, confirm=True))
+
+
+def write_key_file(path: Path, content: bytes) -> None:
+    """Write a new key file, for its owner alone, and to the disk. Raises Refused, Failed; then there is none."""
+    from engine.device.blockio import sync_directory
+
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    except FileExistsError as error:
+        raise Refused(f"{path} exists", hint="a key file is never written over: name another one") from error
+    except OSError as error:
+        raise Refused(f"the key file {path} cannot be made: {error.strerror}", hint="name another folder") from error
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        sync_directory(path.parent)  # it may soon be all that opens a repository
+    except BaseException as error:
+        path.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise Failed(f"the key file {path} cannot be written: {error.strerror}", hint="make room for it") from error
+        raise
 
 
 def read_paper(path: Path) -> "PaperKey":

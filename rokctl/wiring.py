@@ -161,30 +161,42 @@ class Session:
 
             return read_paper(paper) if paper else read_secret(self.config.repository, self.world.environment)
 
+        from rokctl.secret import secret_at_hand
+
+        at_hand = None if paper else secret_at_hand(self.config.repository)
         with self.store(limit_upload=limit_upload) as store:
-            yield self._open(store, ask, uses)
+            yield self._open(store, at_hand, ask, uses)
 
     @contextmanager
     def destination(self, given: "RepositoryConfig", *, limit_upload: int | None = None) -> "Iterator[Repository]":
         """The repository that another one is copied to, open until the end of the `with`."""
-        from rokctl.secret import DESTINATION, read_secret
+        from rokctl.secret import DESTINATION, read_secret, secret_at_hand
 
         if given.url is None:
             raise Refused("no repository to copy to was named", hint="give --to URL, or set ROKCTL_TO_REPOSITORY")
         with self._store_at(given.url, limit_upload=limit_upload) as store:
             yield self._open(
-                store, lambda: read_secret(given, self.world.environment, role=DESTINATION), "engine.ops.copy"
+                store,
+                secret_at_hand(given),
+                lambda: read_secret(given, self.world.environment, role=DESTINATION),
+                "engine.ops.copy",
             )
 
-    def _open(self, store: "Store", ask: "Callable[[], Secret | PaperKey]", uses: str) -> "Repository":
-        # A third of the time goes into a key that is derived from the secret, by another core if there is one. What derives it
-        # is loaded first, and alone: two threads that load wait for each other at each step.
+    def _open(
+        self, store: "Store", at_hand: "Secret | None", ask: "Callable[[], Secret | PaperKey]", uses: str
+    ) -> "Repository":
+        # A third of the time goes into a key that is derived from a passphrase, by another core if there is one. What derives
+        # it is loaded first, and alone: two threads that load wait for each other at each step.
         from engine.hand import beside
         from engine.repo.unlock import unlock
 
+        if at_hand is None or not at_hand.is_random:
+            from engine.repo.derivation import load_stretching
+
+            load_stretching()
         needed = ("engine.repo.aesgcm", "engine.repo.repository", uses)
         loaded = beside(lambda: [importlib.import_module(name) for name in needed])
-        unlocked = unlock(store, ask)
+        unlocked = unlock(store, lambda: at_hand or ask(), at_hand.key_name if at_hand else None)
         loaded()
         from engine.repo.repository import work_with
 

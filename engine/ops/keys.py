@@ -8,11 +8,20 @@ from typing import Final
 from engine.device.base import Made, Outcome
 from engine.errors import Busy, Damaged, NotFound, Refused
 from engine.repo.derivation import CannotDerive
-from engine.repo.keyblob import KEY_LIMIT, KEYS_PREFIX, KeyKind, Secret, check_label, parse_key, wrap_master
+from engine.repo.keyblob import (
+    KEY_LIMIT,
+    KEYS_PREFIX,
+    KeyKind,
+    Secret,
+    check_label,
+    new_key_name,
+    parse_key,
+    wrap_master,
+)
 from engine.repo.paper import PaperKey
 from engine.repo.repository import Repository
 from engine.repo.unlock import Opened, list_keys, try_keys
-from engine.store.base import NoSuchBlob
+from engine.store.base import BlobExists, NoSuchBlob
 from engine.values import dataclass
 
 _ID_LENGTH: Final = 32
@@ -111,6 +120,8 @@ class Keys:
         then a run that comes in by the old one finds the new one, and only removes.
         """
         old = self._entry(self._in_use())
+        if secret.key_name == old.id:  # made of random bits, and derived as is best for them
+            return old
         others = [name for name in self._names() if name != old.id]
         opened = self._try(secret, others)
         new = self._entry(opened.key) if opened is not None else None
@@ -125,7 +136,7 @@ class Keys:
 
     def _create(self, secret: Secret, label: str) -> KeyEntry:
         repository = self._repository
-        name = repository.entropy(16).hex()
+        name = new_key_name(secret, repository.entropy)
         blob = wrap_master(
             repository.keyring,
             secret,
@@ -135,7 +146,16 @@ class Keys:
             created=repository.clock.now(),
             entropy=repository.entropy,
         )
-        self._store.create(f"{KEYS_PREFIX}{name}", blob)
+        try:
+            self._store.create(f"{KEYS_PREFIX}{name}", blob)
+        except BlobExists:  # its name is that of the secret: it is damaged, or someone else has made the same at this moment
+            entry = self._entry(name)
+            if entry.state is not KeyState.GOOD:
+                raise Refused(
+                    f"the key of this secret, {name}, is {entry.state.value}",
+                    hint=f"remove it with `rokctl repo key remove {name}`, then run this again",
+                ) from None
+            return entry
         return self._entry(name)
 
     def _remove(self, name: str, *, relied_on: str) -> Outcome:
@@ -169,7 +189,7 @@ class Keys:
 
     def _try(self, secret: Secret, names: Sequence[str]) -> Opened | None:
         """What of these keys the secret opens, if one. Raises CannotDerive where that cannot be told."""
-        tried = try_keys(self._store, self._repository.id, secret, names)
+        tried = try_keys(self._store, self._repository.id, secret, dict.fromkeys(names))
         if tried.opened is None and isinstance(tried.problem, CannotDerive):
             raise tried.problem
         return tried.opened

@@ -1,14 +1,13 @@
 """How a key is derived from a secret, so that each guess at the secret costs time and memory (rok-repository(5), KEYS).
 
 Each way is a function with its parameters, all of them whole numbers, which are written under their names. What is written
-today is `TODAY`; what was written before is read for ever.
+today is `TODAY`, or `Blake3` for a secret that nobody can guess at; what was written before is read for ever.
 """
 
 from collections.abc import Mapping
 from typing import ClassVar, Final
 
-from nacl import bindings
-from nacl.exceptions import RuntimeError as SodiumError
+from blake3 import blake3
 
 from engine.errors import Failed
 from engine.units import GIB, KIB, MIB, format_size
@@ -22,6 +21,7 @@ _MEMORY_LIMIT: Final = GIB
 _WORK_LIMIT: Final = 8 * GIB
 _STARTS_LIMIT: Final = 1024
 _SODIUM_SALT: Final = 16
+_RANDOM_CONTEXT: Final = "rokctl key from a random secret 1"
 _SLACK: Final = MIB  # what OpenSSL may take beyond the memory of scrypt's formula
 
 
@@ -111,8 +111,36 @@ class Scrypt:
         return f"{self.name} n={self.n} r={self.r} p={self.p}"
 
 
+@dataclass(frozen=True, slots=True)
+class Blake3:
+    """A hash, for secrets of 256 random bits alone: nobody can guess at these, whatever a guess costs."""
+
+    name: ClassVar[str] = "blake3"
+
+    memory: ClassVar[int] = 0
+    is_weak: ClassVar[bool] = False
+    is_sound: ClassVar[bool] = True
+
+    def derive(self, secret: bytes, salt: bytes) -> bytes:
+        """See `Argon2id`."""
+        return blake3(secret + salt, derive_key_context=_RANDOM_CONTEXT).digest(length=KEY_LENGTH)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+def load_stretching() -> None:
+    """Load what derives a key from a passphrase. Whoever loads something else at the same time does better to do this before:
+    two threads that load wait for each other at each step.
+    """
+    from nacl import bindings  # noqa: F401 # it is loaded by this
+
+
 def _by_sodium(parameters: Argon2id, secret: bytes, salt: bytes) -> bytes:
     """In half of OpenSSL's time, by the vector instructions of the processor; for one lane, and for 16 bytes of salt."""
+    from nacl import bindings
+    from nacl.exceptions import RuntimeError as SodiumError
+
     try:
         return bindings.crypto_pwhash_alg(
             KEY_LENGTH, secret, salt, parameters.t, parameters.memory, bindings.crypto_pwhash_ALG_ARGON2ID13
@@ -146,7 +174,8 @@ def _too_little_memory(parameters: Argon2id | Scrypt) -> CannotDerive:
     )
 
 
-# As much memory as scrypt with 65536, 8 and 1, gone through as often, which is what a guess costs; in a third of the time.
+# For what people choose. As much memory as scrypt with 65536, 8 and 1, gone through as often, which is what a guess costs; in a
+# third of the time.
 TODAY: Final = Argon2id(m=64 * 1024, t=2, p=1)
-Derivation = Argon2id | Scrypt
-DERIVATIONS: Final[Mapping[str, type[Derivation]]] = {kind.name: kind for kind in (Argon2id, Scrypt)}
+Derivation = Argon2id | Scrypt | Blake3
+DERIVATIONS: Final[Mapping[str, type[Derivation]]] = {kind.name: kind for kind in (Argon2id, Scrypt, Blake3)}

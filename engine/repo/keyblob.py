@@ -1,5 +1,6 @@
 """Key blobs: the master key, wrapped for one passphrase or one key file (rok-repository(5), KEYS). No input or output."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, field, fields
 from datetime import datetime
@@ -10,7 +11,7 @@ from blake3 import blake3
 
 from engine.clock import parse_moment
 from engine.errors import Damaged, Refused, WrongKey
-from engine.repo.derivation import DERIVATIONS, TODAY, Derivation
+from engine.repo.derivation import DERIVATIONS, TODAY, Blake3, Derivation
 from engine.repo.document import canonical, parse_object
 from engine.repo.seal import BOX_OVERHEAD, NONCE, TAG, Cipher, Entropy, Keyring, open_box, seal_box
 from engine.units import KIB, MIB
@@ -21,10 +22,15 @@ KEY_FILE_LIMIT: Final = 8 * MIB
 LABEL_LIMIT: Final = 200  # bytes of UTF-8
 
 _KEY_FILE_CONTEXT: Final = "rokctl repository key file 1"
+_NAME_CONTEXT: Final = "rokctl repository key name 1"
+_GENERATED_PREFIX: Final = b"rokctl-key-file-1:"
+_RANDOM: Final = 32
+_DIGITS: Final = re.compile(rb"[0-9a-f]{64}")
 KEY_LIMIT: Final = 64 * KIB
 _SALT: Final = 16
 _SALTS: Final = range(16, 65)
 _MASTER: Final = 32
+_NAME: Final = 16
 
 
 class KeyKind(Enum):
@@ -36,10 +42,24 @@ class KeyKind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Secret:
-    """What someone holds that opens a key. Its bytes are left out of its repr, so that no message and no trace shows them."""
+    """What someone holds that opens a key. Its bytes are left out of its repr, so that no message and no trace shows them.
+
+    `is_random`: it is known to hold 256 random bits.
+    """
 
     kind: KeyKind
     material: bytes = field(repr=False)
+    is_random: bool = False
+
+    @property
+    def key_name(self) -> str | None:
+        """The name of the key that it opens, where that can be told: keys for random secrets are named by them."""
+        return blake3(self.material, derive_key_context=_NAME_CONTEXT).hexdigest(length=_NAME) if self.is_random else None
+
+    @property
+    def derivation(self) -> Derivation:
+        """How a key is derived from it today."""
+        return Blake3() if self.is_random else TODAY
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,12 +93,41 @@ def passphrase_secret(text: str) -> Secret:
 
 
 def key_file_secret(content: bytes) -> Secret:
-    """A key file: a hash of all of its content, so that every byte counts. Raises Refused when it is empty or too large."""
+    """A key file: a hash of all of its content, so that every byte counts; but for white space after a generated one.
+
+    Raises Refused when it is empty or too large, or was generated and is not any more what it was then.
+    """
     if not content:
-        raise Refused("the key file is empty", hint="make one with `head -c 32 /dev/urandom > FILE`")
+        raise Refused("the key file is empty", hint="make one with `rokctl repo key generate FILE`")
     if len(content) > KEY_FILE_LIMIT:
         raise Refused(f"the key file is larger than {KEY_FILE_LIMIT} bytes", hint="32 random bytes are enough")
-    return Secret(KeyKind.FILE, blake3(content, derive_key_context=_KEY_FILE_CONTEXT).digest())
+    is_random = content.startswith(_GENERATED_PREFIX)
+    if is_random:
+        content = _as_generated(content)
+    return Secret(KeyKind.FILE, blake3(content, derive_key_context=_KEY_FILE_CONTEXT).digest(), is_random)
+
+
+def generate_key_file(entropy: Entropy) -> bytes:
+    """The content of a new key file: 256 random bits, in a form that tells that they are, and that shows when one is changed."""
+    return _generated(entropy(_RANDOM))
+
+
+def _generated(random: bytes) -> bytes:
+    body = _GENERATED_PREFIX + random.hex().encode()
+    return body + b":" + blake3(body).hexdigest(length=8).encode() + b"\n"
+
+
+def _as_generated(content: bytes) -> bytes:
+    """A generated key file without what was added after it. Raises Refused when something in it was changed."""
+    digits = content[len(_GENERATED_PREFIX) :][: 2 * _RANDOM]
+    if _DIGITS.fullmatch(digits):
+        written = _generated(bytes.fromhex(digits.decode()))
+        if content.rstrip() == written.rstrip():
+            return written
+    raise Refused(
+        "the key file was made by `rokctl repo key generate`, and is not any more what was made",
+        hint="use another copy of it, or another key",
+    )
 
 
 def check_label(text: str) -> str:
@@ -91,6 +140,11 @@ def check_label(text: str) -> str:
     return text
 
 
+def new_key_name(secret: Secret, entropy: Entropy) -> str:
+    """The name of a key that is to be made for the secret."""
+    return secret.key_name or entropy(_NAME).hex()
+
+
 def wrap_master(
     keyring: Keyring,
     secret: Secret,
@@ -100,9 +154,10 @@ def wrap_master(
     repository_id: str,
     created: datetime,
     entropy: Entropy,
-    derivation: Derivation = TODAY,
+    derivation: Derivation | None = None,
 ) -> bytes:
-    """The blob `keys/<name>` that gives the master key to whoever has the secret."""
+    """The blob `keys/<name>` that gives the master key to whoever has the secret; derived as today, or as is said."""
+    derivation = derivation or secret.derivation
     salt, nonce = entropy(_SALT), entropy(NONCE)
     wrapped = bytearray(_MASTER + TAG)
     cipher = _cipher(_derive(secret, salt, derivation))
@@ -140,7 +195,7 @@ def _parse_fields(name: str, document: Mapping[str, Any], what: str) -> KeyBlob:
         raise Refused(f"{what} was written by a newer program", hint="upgrade rokctl on this machine")
     known = DERIVATIONS[document["kdf"]]
     derivation = known(**{entry.name: _whole(document[entry.name]) for entry in fields(known)})
-    if not derivation.is_sound:
+    if not derivation.is_sound or (known is Blake3 and kind != KeyKind.FILE.value):
         raise Damaged(f"{what} asks for a key derivation beyond what this program accepts")
     salt, nonce, wrapped, label = (bytes.fromhex(document[name]) for name in ("salt", "nonce", "wrapped", "label"))
     created = parse_moment(document["created"])

@@ -27,7 +27,7 @@ from engine.repo.descriptor import (
 from engine.repo.document import DOCUMENT_LIMIT
 from engine.repo.factcache import FactCache, Read
 from engine.repo.index import Index, trust
-from engine.repo.keyblob import KEYS_PREFIX, Secret, wrap_master
+from engine.repo.keyblob import KEYS_PREFIX, Secret, new_key_name, wrap_master
 from engine.repo.manifest import BROKEN, FORGOTTEN, TOMBSTONE_LIMIT, Manifest, open_manifest
 from engine.repo.manifestcache import ManifestCache
 from engine.repo.naming import VersionReference
@@ -95,7 +95,7 @@ def initialise(store: Store, secret: Secret | None, *, clock: Clock, entropy: En
     name = None
     if secret is not None:
         # The key stands before the descriptor: a repository that can be seen can be opened.
-        name = entropy(16).hex()
+        name = new_key_name(secret, entropy)
         blob = wrap_master(
             keyring, secret, name=name, label="", repository_id=repository_id, created=created, entropy=entropy
         )
@@ -141,9 +141,10 @@ def open_repository(
     clock: Clock,
     entropy: Entropy,
     caches: Path | None = None,
+    likely: str | None = None,
 ) -> "Repository":
     """Open the repository in a store, without writing to it. The arguments and errors are those of `unlock` and `work_with`."""
-    return work_with(store, unlock(store, ask), clock=clock, entropy=entropy, caches=caches)
+    return work_with(store, unlock(store, ask, likely), clock=clock, entropy=entropy, caches=caches)
 
 
 def work_with(

@@ -1,6 +1,7 @@
 """Opening: which of the keys of a repository does a secret open?"""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import field
 
 from engine.errors import Damaged, Refused, RokError, WrongKey
@@ -39,16 +40,17 @@ class Unlocked:
     key: str | None
 
 
-def unlock(store: Store, ask: Callable[[], Secret | PaperKey]) -> Unlocked:
+def unlock(store: Store, ask: Callable[[], Secret | PaperKey], likely: str | None = None) -> Unlocked:
     """Learn what repository is in a store, and its keys. `ask` gives the secret, and is called only when it takes one.
 
+    `likely` names the key that the secret opens, where that can be told before: then that one is read, and no other looked for.
     Nothing is loaded for it that works with chunks or maps: whoever is in a hurry loads that meanwhile.
     Raises NotFound when nothing is there, Refused when it is of another program or too new, WrongKey, Damaged.
     """
-    # The keys are listed meanwhile: a round trip less. Whether that fails matters only where they are needed.
-    descriptor, names = both(lambda: read_descriptor(store), lambda: _try_to_list_keys(store))
+    # A key, or the list of them, is had meanwhile: a round trip less. Whether that fails matters only where it is needed.
+    descriptor, found = both(lambda: read_descriptor(store), lambda: _try_to_find_keys(store, likely))
     if descriptor.encrypted:
-        master, key = _master(store, descriptor, ask(), names)
+        master, key = _master(store, descriptor, ask(), found)
     else:
         master, key = clear_master(descriptor), None
     keyring = Keyring(master, encrypted=descriptor.encrypted)
@@ -56,16 +58,23 @@ def unlock(store: Store, ask: Callable[[], Secret | PaperKey]) -> Unlocked:
     return Unlocked(descriptor, keyring, key)
 
 
-def _try_to_list_keys(store: Store) -> list[str]:
+Found = Mapping[str, bytes | None]
+"""Keys by name, with their blobs where they were read."""
+
+
+def _try_to_find_keys(store: Store, likely: str | None) -> Found:
     """None where that fails: who needs one lists them again, and is told."""
     try:
-        return list_keys(store)
+        if likely is not None:
+            with suppress(NoSuchBlob):
+                return {likely: _read_key(store, likely)}
+        return dict.fromkeys(list_keys(store))
     except RokError:
-        return []
+        return {}
 
 
 def _master(
-    store: Store, descriptor: Descriptor, secret: Secret | PaperKey, names: Sequence[str]
+    store: Store, descriptor: Descriptor, secret: Secret | PaperKey, found: Found
 ) -> tuple[bytes, str | None]:
     """The master key of an encrypted repository, and the name of the key that gave it; a paper copy has none.
 
@@ -79,11 +88,11 @@ def _master(
                 hint="check the URL",
             )
         return secret.master, None
-    tried = try_keys(store, descriptor.id, secret, names)
+    tried = try_keys(store, descriptor.id, secret, found)
     if tried.opened is not None:
         return tried.opened.master, tried.opened.key
     now = list_keys(store)  # a person may have typed for minutes, while someone else changed the key
-    again = try_keys(store, descriptor.id, secret, [name for name in now if name not in names])
+    again = try_keys(store, descriptor.id, secret, dict.fromkeys(name for name in now if name not in found))
     if again.opened is not None:
         return again.opened.master, again.opened.key
     if not now:
@@ -106,12 +115,17 @@ def list_keys(store: Store) -> list[str]:
     return [blob.key.removeprefix(KEYS_PREFIX) for blob in store.list(KEYS_PREFIX)]
 
 
-def try_keys(store: Store, repository_id: str, secret: Secret, names: Sequence[str]) -> Tried:
-    """Try those of these keys that are of the secret's kind, in turn, until one opens. Each costs one key derivation."""
+def try_keys(store: Store, repository_id: str, secret: Secret, found: Found) -> Tried:
+    """Try those of these keys that are of the secret's kind, in turn, until one opens. Each costs one key derivation.
+
+    The key that is named by the secret is tried first.
+    """
     problem: RokError | None = None
-    for name in names:
+    named = secret.key_name
+    for name in sorted(found, key=lambda name: name != named):
         try:
-            key = parse_key(name, store.get_range(f"{KEYS_PREFIX}{name}", 0, KEY_LIMIT + 1))
+            blob = found[name]
+            key = parse_key(name, _read_key(store, name) if blob is None else blob)
             if key.kind is secret.kind:
                 return Tried(Opened(unwrap_master(key, secret, repository_id), name), problem)
         except (WrongKey, NoSuchBlob):  # another's; or removed since it was listed
@@ -119,3 +133,7 @@ def try_keys(store: Store, repository_id: str, secret: Secret, names: Sequence[s
         except (Damaged, Refused, CannotDerive) as error:
             problem = problem or error
     return Tried(None, problem)
+
+
+def _read_key(store: Store, name: str) -> bytes:
+    return store.get_range(f"{KEYS_PREFIX}{name}", 0, KEY_LIMIT + 1)

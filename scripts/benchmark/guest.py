@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from benchmark.measure import Cost, clean_environment, leave, rokctl, rokctl_state, run
+from benchmark.measure import PASSPHRASE, Cost, clean_environment, leave, rokctl, rokctl_state, run
 
 LVM_DISK: Final = "/dev/ubda"
 REPOSITORY_DISK: Final = "/dev/ubdb"
@@ -58,6 +58,7 @@ def make_guest() -> Guest:
     for place, kind, disk in (("repositories", "ext4", REPOSITORY_DISK), ("files", "xfs", FILES_DISK)):
         (PLACE / place).mkdir(parents=True)
         sh("mount", "-t", kind, disk, str(PLACE / place))
+    (PLACE / "passphrase").write_text(f"{PASSPHRASE}\n")
     environment = {
         **clean_environment(),
         **rokctl_state(PLACE),

@@ -9,7 +9,6 @@ import os
 import random
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -21,8 +20,6 @@ from benchmark.measure import MIB, Cost, median
 
 FILE_SIZE: Final = 1 * MIB
 REWRITTEN, ADDED, REMOVED = 0.025, 0.015, 0.020
-LOADING: Final = "import nacl.bindings; from engine.repo.derivation import TODAY"
-DERIVATION: Final = f"{LOADING}; TODAY.derive(b'x', bytes(16))"
 APPLICATION_FILE: Final = 48 * MIB
 _FEW_SYMBOLS: Final = bytes(64 + number % 16 for number in range(256))  # four bits of each byte are noise
 
@@ -119,12 +116,10 @@ class Days:
         _, push = self._guest.rokctl("snapshot", "push", name)
         _, listing = self._guest.rokctl("version", "list")
         _, start = self._guest.rokctl("snapshot", "list", self._name)
-        bare, derived = (self._guest.run(sys.executable, "-c", code) for code in (LOADING, DERIVATION))
         return {
             "push of nothing": push.wall,
             "version list": listing.wall,
             "snapshot list": start.wall,
-            "key": max(0.0, derived.wall - bare.wall),
         }
 
     @contextmanager

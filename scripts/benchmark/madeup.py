@@ -14,7 +14,7 @@ from pathlib import Path
 from random import Random
 from typing import Any, Final
 
-from benchmark.measure import MIB, PASSPHRASE, rokctl_state
+from benchmark.measure import MIB, key_file, rokctl_state
 
 CHUNKS_IN_PACK: Final = 270  # 16 MiB of chunks of 60 KiB, which is half of 120 KiB
 PACKS_IN_SEGMENT: Final = 64
@@ -35,13 +35,13 @@ def environment(folder: Path) -> dict[str, str]:
 def create_repository(folder: Path) -> None:
     """An empty one, encrypted; its key, by which chunks are cut, is the same each time."""
     from engine.clock import SystemClock
-    from engine.repo.keyblob import passphrase_secret
+    from engine.repo.keyblob import key_file_secret
     from engine.repo.repository import initialise
     from engine.store.directory import DirectoryStore
 
     folder.mkdir(exist_ok=True)
     with closing(DirectoryStore(folder / "repository", create=True)) as store:
-        initialise(store, passphrase_secret(PASSPHRASE), clock=SystemClock(), entropy=Random(2026).randbytes)
+        initialise(store, key_file_secret(key_file()), clock=SystemClock(), entropy=Random(2026).randbytes)
     for name in ("pack", "index", "versions"):
         (folder / "repository" / name).mkdir()
 
@@ -49,14 +49,14 @@ def create_repository(folder: Path) -> None:
 def opened(folder: Path) -> Any:
     """The repository in a folder, with the node's caches beside it; opened once by a process, which takes a fifth of a second."""
     from engine.clock import SystemClock
-    from engine.repo.keyblob import passphrase_secret
+    from engine.repo.keyblob import key_file_secret
     from engine.repo.repository import open_repository
     from engine.store.directory import DirectoryStore
 
     if folder not in _opened:
         _opened[folder] = open_repository(
             DirectoryStore(folder / "repository"),
-            lambda: passphrase_secret(PASSPHRASE),
+            lambda: key_file_secret(key_file()),
             clock=SystemClock(),
             entropy=os.urandom,
             caches=folder / "state" / "cache",

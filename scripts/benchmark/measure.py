@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass
 from pathlib import Path
+from random import Random
 from typing import TYPE_CHECKING, Final, NoReturn, TypeVar
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 ROOT: Final = Path(__file__).resolve().parents[2]
 CORES: Final = os.cpu_count() or 1
 MIB: Final = 1 << 20
-PASSPHRASE: Final = "not a secret"
+PASSPHRASE: Final = "not a secret"  # of others
 
 
 Figures = TypeVar("Figures", bound="DataclassInstance")
@@ -91,13 +92,20 @@ def rokctl(*words: str) -> list[str]:
 
 
 def rokctl_state(folder: Path) -> dict[str, str]:
-    """The part of the environment that names the node's state and the passphrase, all in a folder."""
-    (folder / "passphrase").write_text(f"{PASSPHRASE}\n")
+    """The part of the environment that names the node's state and its key file, all in a folder."""
+    (folder / "key").write_bytes(key_file())
     return {
         "PYTHONPATH": str(ROOT),
         "ROKCTL_STATE_DIR": str(folder / "state"),
-        "ROKCTL_PASSWORD_FILE": str(folder / "passphrase"),
+        "ROKCTL_KEY_FILE": str(folder / "key"),
     }
+
+
+def key_file() -> bytes:
+    """What a node comes in by: what `rokctl repo key generate` makes, and the same each time."""
+    from engine.repo.keyblob import generate_key_file
+
+    return generate_key_file(Random(2026).randbytes)
 
 
 def clean_environment() -> dict[str, str]:

@@ -235,7 +235,6 @@ def push_rows(guest: Mapping[str, Any]) -> list[Row]:
             ]
         rows += [
             Row("  wall s (a push of nothing)", ours["wall"], found["profile"]["push of nothing"], None),
-            Row("  wall s (its key)", ours["wall"], found["profile"]["key"], None),
             Row("  an application's cached bytes lost", cache["before"] - cache["after"], None, 0),
         ]
     return rows

@@ -61,7 +61,9 @@ class Program(ABC):
 
 
 class Rokctl(Program):
-    """This tree's. Its pool is made before, and only snapshots are read from it."""
+    """This tree's. Its pool is made before, and only snapshots are read from it. It comes in by a key file, as nodes do; the
+    others know passphrases alone.
+    """
 
     id_field = "version"
 

@@ -22,7 +22,7 @@ PUSHED = {
     "read_by_disk": 50,
     "daily": {"rokctl": COST, "restic": {**COST, "wall": 10.0, "cpu": 20.0}},
     "page_cache": {"before": 5, "after": 5},
-    "profile": {"push of nothing": 0.5, "key": 0.1},
+    "profile": {"push of nothing": 0.5},
 }
 
 

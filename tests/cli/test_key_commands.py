@@ -1,5 +1,7 @@
 """`rokctl repo key`, and opening by passphrase, key file and paper copy, from the command line."""
 
+import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -61,6 +63,50 @@ def test_the_story_of_the_keys(rokctl, encrypted, files, world):
     assert (last.code, "last" in last.failure["error"]) == (2, True)
     assert rokctl("repo", "key", "remove", changed["id"], "--dry-run").code == 2
     assert NEW in files["new"].read_text(encoding="utf-8")
+
+
+def test_the_story_of_a_generated_key_file(rokctl, world, tmp_path):
+    path = tmp_path / "node.key"
+    made = rokctl("repo", "key", "generate", path)
+    assert (made.code, made.out) == (0, f"key file {path}: created\n")
+    assert path.stat().st_mode & 0o777 == 0o600
+    before = path.read_bytes()
+    again = rokctl("repo", "key", "generate", path, "--json")
+    assert (again.code, "exists" in again.failure["error"]) == (2, True)
+    assert path.read_bytes() == before
+    assert rokctl("repo", "key", "generate", tmp_path / "nowhere" / "key").code == 2
+
+    assert rokctl("--key-file", path, "repo", "init").code == 0
+    [key] = listed(rokctl, "--key-file", path)
+    assert (key["kind"], key["derivation"], key["state"]) == ("key file", "blake3", "good")
+    same = rokctl("--key-file", path, "repo", "key", "change", "--new-key-file", path)
+    assert same.out == f"key {key['id']} (key file): already there\n"
+    passphrase = rokctl("--key-file", path, "repo", "key", "add", "--new-password-file", _holding(tmp_path, PASSPHRASE))
+    assert passphrase.code == 0, passphrase.err
+    assert len(listed(rokctl)) == 2
+
+    path.write_bytes(before.replace(before[20:21], b"x", 1))
+    changed = rokctl("--key-file", path, "version", "list")
+    assert (changed.code, "not any more" in changed.err) == (2, True)
+    assert "Traceback" not in changed.err
+
+
+def test_a_key_file_is_read_once_so_it_may_come_through_a_pipe(rokctl, world, tmp_path):
+    path, pipe = tmp_path / "key", tmp_path / "pipe"
+    rokctl("repo", "key", "generate", path)
+    assert rokctl("--key-file", path, "repo", "init").code == 0
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=lambda: pipe.write_bytes(path.read_bytes()))
+    writer.start()
+    ran = rokctl("--key-file", pipe, "version", "list")
+    writer.join()
+    assert (ran.code, ran.err) == (0, "")
+
+
+def _holding(folder, text):
+    path = folder / "passphrase"
+    path.write_text(text)
+    return path
 
 
 def test_the_list_is_a_table_for_people(rokctl, encrypted):

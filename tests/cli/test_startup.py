@@ -103,10 +103,20 @@ assert len(os.listdir("/proc/self/task")) == 1 or {threads is None}
 
 @pytest.mark.slow
 def test_a_repository_is_unlocked_without_what_is_loaded_meanwhile():
-    loaded = modules_after("import engine.repo.unlock", world={})
+    unlocking = "import engine.repo.unlock, engine.repo.derivation"
+    stretching = modules_after(f"{unlocking}; engine.repo.derivation.load_stretching()", world={})
 
-    assert "nacl.bindings" in loaded
-    assert not {"numpy", "cryptography", "engine.repo.repository"} & loaded
+    assert "nacl.bindings" in stretching
+    assert not {"numpy", "cryptography", "engine.repo.repository"} & stretching
+    assert "nacl" not in modules_after(unlocking, world={})
+
+
+@pytest.mark.slow
+def test_with_a_generated_key_file_nothing_is_loaded_that_stretches_a_passphrase(rokctl, world, tmp_path):
+    rokctl("repo", "key", "generate", tmp_path / "key")
+    assert rokctl("--key-file", tmp_path / "key", "repo", "init").code == 0
+
+    assert "nacl" not in loaded_by("--key-file", str(tmp_path / "key"), "version", "list", world=world)
 
 
 BEFORE_THE_KEY = """

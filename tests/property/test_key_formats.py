@@ -11,12 +11,13 @@ from nacl.exceptions import RuntimeError as SodiumError
 
 from engine.errors import Damaged, Failed, Refused, RokError, WrongKey
 from engine.repo import keyblob
-from engine.repo.derivation import TODAY, Argon2id, CannotDerive, Scrypt, _by_openssl
+from engine.repo.derivation import TODAY, Argon2id, Blake3, CannotDerive, Scrypt, _by_openssl
 from engine.repo.document import canonical, parse_object
 from engine.repo.keyblob import (
     KEY_FILE_LIMIT,
     KeyKind,
     check_label,
+    generate_key_file,
     key_file_secret,
     parse_key,
     passphrase_secret,
@@ -105,6 +106,45 @@ def test_no_repr_shows_a_secret():
     shown = repr([passphrase_secret("hunter2"), key_file_secret(b"hunter2"), PaperKey(ID, KEYRING.master)])
     assert "hunter2" not in shown
     assert str(KEYRING.master) not in shown
+
+
+@given(st.binary(min_size=32, max_size=32), st.text(" \r\n\t", max_size=4))
+def test_a_generated_key_file_is_random_whatever_white_space_follows(random, space):
+    content = generate_key_file(lambda count: random[:count])
+    secret = key_file_secret(content)
+    assert secret.is_random
+    assert key_file_secret(content.rstrip() + space.encode()) == secret
+    assert isinstance(secret.derivation, Blake3)
+    key = parse_key(NAME, wrapped(secret, derivation=None))
+    assert unwrap_master(key, secret, ID) == KEYRING.master
+
+
+@given(st.data())
+def test_a_generated_key_file_in_which_anything_was_changed_is_refused(data):
+    content = generate_key_file(CountingEntropy(5))
+    at = data.draw(st.integers(len(b"rokctl-key-file-1:"), len(content) - 2))
+    changed = content[:at] + data.draw(st.binary(max_size=3)) + content[at + 1 :]
+    if changed.rstrip() != content.rstrip():
+        with pytest.raises(Refused, match="not any more") as caught:
+            key_file_secret(changed)
+        assert content[-60:-20].decode() not in caught.value.message
+
+
+def test_two_generated_key_files_open_keys_of_different_names_which_tell_nothing_of_them():
+    one, other = (generate_key_file(CountingEntropy(seed)) for seed in (1, 2))
+    names = [key_file_secret(content).key_name for content in (one, other)]
+    assert names[0] != names[1]
+    assert all(len(name) == 32 and name.encode() not in content for name, content in zip(names, (one, other), strict=True))
+    assert passphrase_secret("p").key_name is None
+    assert key_file_secret(b"p").key_name is None
+
+
+def test_what_is_not_known_to_be_random_is_never_just_hashed():
+    for secret in (passphrase_secret("p"), key_file_secret(bytes(32)), key_file_secret(b"rokctl-key-file-2:x")):
+        assert secret.derivation == TODAY
+    hashed = wrapped(passphrase_secret("p"), derivation=Blake3())
+    with pytest.raises(Damaged, match="derivation"):
+        parse_key(NAME, hashed)
 
 
 @pytest.mark.parametrize("text", ["", "\udcff"], ids=["empty", "not UTF-8"])

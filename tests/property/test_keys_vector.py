@@ -3,7 +3,7 @@
 A file of `tests/golden` holds a key for a passphrase, one for a key file, and a paper copy of the same master key;
 `keys-v1.json` with keys that scrypt derived, as were written first, `keys-v1-argon2id.json` with Argon2id, and
 `keys-v1-salt16.json` with the shorter salt of today. They were written by `make`, which is kept to show how (the first two with
-salts of 32 bytes); it writes no file that exists.
+salts of 32 bytes); it writes no file that exists. `keys-v1-generated.json` holds a key for a key file that was generated.
 """
 
 import json
@@ -15,7 +15,14 @@ import pytest
 from engine.errors import WrongKey
 from engine.repo import keyblob
 from engine.repo.derivation import Argon2id, Derivation, Scrypt
-from engine.repo.keyblob import key_file_secret, parse_key, passphrase_secret, unwrap_master, wrap_master
+from engine.repo.keyblob import (
+    generate_key_file,
+    key_file_secret,
+    parse_key,
+    passphrase_secret,
+    unwrap_master,
+    wrap_master,
+)
 from engine.repo.paper import PaperKey, paper_lines, paper_text, parse_paper
 from engine.repo.seal import Keyring
 from tests.counting_entropy import CountingEntropy
@@ -60,7 +67,27 @@ def make(derivation: Derivation) -> dict[str, object]:
     }
 
 
+GENERATED = GOLDEN / "keys-v1-generated.json"
+
+
+def make_generated() -> dict[str, str]:
+    content = generate_key_file(CountingEntropy(8))
+    secret = key_file_secret(content)
+    blob = wrap_master(
+        Keyring(MASTER, encrypted=True),
+        secret,
+        name=str(secret.key_name),
+        label="node",
+        repository_id=ID,
+        created=TIME,
+        entropy=CountingEntropy(7),
+    )
+    return {"file": content.decode(), "name": str(secret.key_name), "blob": blob.decode()}
+
+
 if __name__ == "__main__":
+    if not GENERATED.exists():
+        GENERATED.write_text(json.dumps(make_generated(), indent=1), encoding="ascii")
     for name, derivation in DERIVATIONS.items():
         if not (path := GOLDEN / f"{name}.json").exists():
             path.write_text(json.dumps(make(derivation), indent=1), encoding="ascii")
@@ -101,3 +128,11 @@ def test_today_s_program_writes_what_it_wrote_then(name, golden, monkeypatch):
 def test_a_key_file_is_the_hash_that_the_manual_says():
     expected = "77e722c730293c14f4d47a09aaf8ca60c1c7e750cab9dae3207e985b9fe623f4"
     assert key_file_secret(KEY_FILE).material.hex() == expected
+
+
+def test_a_generated_key_file_of_format_1_opens_the_key_that_it_names():
+    golden = json.loads(GENERATED.read_text(encoding="ascii"))
+    secret = key_file_secret(golden["file"].encode())
+    assert secret.key_name == golden["name"]
+    assert unwrap_master(parse_key(golden["name"], golden["blob"].encode()), secret, ID) == MASTER
+    assert make_generated() == golden

@@ -9,7 +9,7 @@ from engine.errors import Busy, Damaged, NotFound, Refused, WrongKey
 from engine.ops.keys import Keys, KeyState
 from engine.repo import keyblob
 from engine.repo.derivation import TODAY, CannotDerive, Scrypt
-from engine.repo.keyblob import KeyKind, key_file_secret, passphrase_secret, wrap_master
+from engine.repo.keyblob import KeyKind, generate_key_file, key_file_secret, passphrase_secret, wrap_master
 from engine.repo.paper import PaperKey
 from engine.repo.repository import initialise, open_repository
 from engine.store.faulty import CRASH_BEFORE, Crashed, Faulty
@@ -21,6 +21,7 @@ pytestmark = pytest.mark.slow  # each key derivation takes a tenth of a second
 
 FIRST, SECOND = passphrase_secret("first"), passphrase_secret("second")
 FILE = key_file_secret(bytes(range(32)))
+GENERATED, ANOTHER = (key_file_secret(generate_key_file(CountingEntropy(seed))) for seed in (100, 101))
 
 
 @pytest.fixture
@@ -124,6 +125,78 @@ def test_opening_derives_for_no_key_of_another_kind(store, keys, monkeypatch):
     with pytest.raises(WrongKey):
         opened(store, SECOND)
     assert tried == [TODAY]
+
+
+def test_of_a_generated_key_file_its_own_key_is_read_and_no_other(store, keys):
+    for secret in (FILE, ANOTHER, GENERATED):
+        keys.add(secret)
+    reads = Faulty(store)
+    there = open_repository(
+        reads, lambda: GENERATED, clock=CLOCK, entropy=CountingEntropy(2), likely=GENERATED.key_name
+    )
+    assert there.key == GENERATED.key_name
+    assert there.keyring.master == keys.paper().master
+    assert {call.key for call in reads.calls} == {"repository", f"keys/{GENERATED.key_name}"}
+
+
+def test_a_generated_key_file_is_tried_first_on_its_own_key(store, keys, monkeypatch):
+    for number in range(3):
+        add_cheap_key(store, keys._repository, key_file_secret(bytes([number])))
+    keys.add(GENERATED)
+    monkeypatch.setattr(Scrypt, "derive", pytest.fail)
+    assert opened(store, GENERATED).key == GENERATED.key_name
+
+
+@pytest.mark.parametrize("hurt", [False, True], ids=["gone", "damaged"])
+def test_another_key_of_a_generated_key_file_opens_where_its_own_does_not(store, keys, hurt):
+    other = add_cheap_key(store, keys._repository, GENERATED)  # by a program that knew no generated ones
+    if hurt:
+        store.put(f"keys/{GENERATED.key_name}", b"{}")
+    there = open_repository(
+        store, lambda: GENERATED, clock=CLOCK, entropy=CountingEntropy(2), likely=GENERATED.key_name
+    )
+    assert there.key == other
+
+
+def test_a_generated_key_file_has_one_key_however_often_it_is_added(store, keys):
+    made = keys.add(GENERATED, label="node")
+    assert (made.outcome, made.item.id, made.item.derivation) == (Outcome.CREATED, GENERATED.key_name, "blake3")
+    assert keys.add(GENERATED).outcome is Outcome.ALREADY_THERE
+
+    def someone_else_first(call):
+        if call.operation == "create" and call.key == f"keys/{ANOTHER.key_name}":
+            assert Keys(opened(store, FIRST)).add(ANOTHER).outcome is Outcome.CREATED
+        return None
+
+    me = Keys(opened(Faulty(store, someone_else_first), FIRST))
+    assert me.add(ANOTHER).item.id == ANOTHER.key_name
+    assert len(keys.entries()) == 3
+
+
+def test_where_the_key_of_a_generated_key_file_is_damaged_it_is_said_how_to_add_it_again(store, keys):
+    name = keys.add(GENERATED).item.id
+    store.put(f"keys/{name}", store.get(f"keys/{name}")[:-1])
+    with pytest.raises(Refused, match="is damaged") as caught:
+        keys.add(GENERATED)
+    assert f"rokctl repo key remove {name}" in caught.value.hint
+    keys.remove(name)
+    assert keys.add(GENERATED).outcome is Outcome.CREATED
+
+
+def test_a_change_to_the_generated_key_file_in_use_leaves_its_key(store, keys):
+    keys.add(GENERATED)
+    there = Keys(opened(store, GENERATED))
+    assert there.change(GENERATED).id == GENERATED.key_name
+    assert opened(store, GENERATED).key == GENERATED.key_name
+    new = there.change(ANOTHER)
+    assert new.id == ANOTHER.key_name
+    with pytest.raises(WrongKey):
+        opened(store, GENERATED)
+
+
+def test_a_repository_may_begin_with_a_generated_key_file(store):
+    made = initialise(store, GENERATED, clock=CLOCK, entropy=CountingEntropy(1))
+    assert made.key == opened(store, GENERATED).key == GENERATED.key_name
 
 
 def test_a_secret_that_opens_already_is_not_added_again(store, keys):
