@@ -148,7 +148,8 @@ class Keys:
         )
         try:
             self._store.create(f"{KEYS_PREFIX}{name}", blob)
-        except BlobExists:  # its name is that of the secret: it is damaged, or someone else has made the same at this moment
+        except BlobExists:
+            # Its name is that of the secret: it is damaged, or someone else has made the same at this moment.
             entry = self._entry(name)
             if entry.state is not KeyState.GOOD:
                 raise Refused(

@@ -54,7 +54,9 @@ class Secret:
     @property
     def key_name(self) -> str | None:
         """The name of the key that it opens, where that can be told: keys for random secrets are named by them."""
-        return blake3(self.material, derive_key_context=_NAME_CONTEXT).hexdigest(length=_NAME) if self.is_random else None
+        return (
+            blake3(self.material, derive_key_context=_NAME_CONTEXT).hexdigest(length=_NAME) if self.is_random else None
+        )
 
     @property
     def derivation(self) -> Derivation:

@@ -73,9 +73,7 @@ def _try_to_find_keys(store: Store, likely: str | None) -> Found:
         return {}
 
 
-def _master(
-    store: Store, descriptor: Descriptor, secret: Secret | PaperKey, found: Found
-) -> tuple[bytes, str | None]:
+def _master(store: Store, descriptor: Descriptor, secret: Secret | PaperKey, found: Found) -> tuple[bytes, str | None]:
     """The master key of an encrypted repository, and the name of the key that gave it; a paper copy has none.
 
     Raises WrongKey when every key was tried; Damaged, Refused for one of a newer program, or CannotDerive, when a key could

@@ -134,7 +134,9 @@ def test_two_generated_key_files_open_keys_of_different_names_which_tell_nothing
     one, other = (generate_key_file(CountingEntropy(seed)) for seed in (1, 2))
     names = [key_file_secret(content).key_name for content in (one, other)]
     assert names[0] != names[1]
-    assert all(len(name) == 32 and name.encode() not in content for name, content in zip(names, (one, other), strict=True))
+    assert all(
+        len(name) == 32 and name.encode() not in content for name, content in zip(names, (one, other), strict=True)
+    )
     assert passphrase_secret("p").key_name is None
     assert key_file_secret(b"p").key_name is None
 
