@@ -62,6 +62,10 @@ def as_chunk(blob: bytes) -> object:
     return Codec().expand(blob, memoryview(pages(CHUNK_LIMIT)))
 
 
+def as_record(blob: bytes) -> object:
+    return Codec().content(blob, CHUNK_LIMIT)
+
+
 def as_tags(blob: bytes) -> object:
     return open_tags(NAME, blob, KEYRING)
 
@@ -85,6 +89,9 @@ BOMBS: dict[str, Bomb] = {
     "a frame that declares nothing": (lambda: frame(GIB, declared=False), as_document, 8 * MIB),
     "a chunk of 1 GiB": (lambda: frame(GIB), as_chunk, 8 * MIB),
     "a chunk that declares nothing": (lambda: frame(GIB, declared=False), as_chunk, 8 * MIB),
+    "a record of 1 GiB": (lambda: frame(GIB), as_record, 8 * MIB),
+    "a record that declares 4 EiB": (lambda: LIE, as_record, 8 * MIB),
+    "a record that declares nothing": (lambda: frame(GIB, declared=False), as_record, 8 * MIB),
     "tags of 1 GiB": (lambda: b"ROKTAGS\x01" + box("tags", frame(GIB)), as_tags, 8 * MIB),
     "tags in 4 million lists": (lambda: tags(listed=b"[]", times=4_000_000), as_tags, 80 * MIB),
     "tags in 4 million numbers": (lambda: tags(listed=b"1e9", times=4_000_000), as_tags, 80 * MIB),

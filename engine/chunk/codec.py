@@ -45,6 +45,20 @@ class Codec:
         if filled != len(target):
             raise _damaged(len(target), "its zstd frame is cut short")
 
+    def content(self, frame: Buffer, limit: int) -> bytes:
+        """The content of a frame, of which only the frame tells how long it is. Raises Damaged, beyond `limit` bytes too.
+
+        It takes as much memory as that, and no frame takes more, whatever it says of itself. What follows a frame is not
+        looked at.
+        """
+        length = stated_length(frame)
+        if length > limit:
+            raise Damaged(f"its zstd frame states {length} bytes, beyond the limit of {limit}")
+        try:
+            return self._decompressor.decompress(frame)
+        except zstandard.ZstdError as error:
+            raise _damaged(length, str(error)) from error
+
 
 def stated_length(frame: Buffer) -> int:
     """How many bytes a frame says that it holds. Raises Damaged where it says nothing, or is none."""

@@ -6,7 +6,7 @@ from enum import Enum
 
 from blake3 import blake3
 
-from engine.chunk.codec import Codec, stated_length
+from engine.chunk.codec import Codec
 from engine.chunk.identity import chunk_id
 from engine.crew import employ
 from engine.errors import Damaged
@@ -185,21 +185,11 @@ class Opened:
 
 
 class Expander:
-    """Expands chunks whose length only their frames tell, one after the other in the same memory. One thread."""
+    """What it takes to open records, one after the other. One thread."""
 
     def __init__(self) -> None:
-        self._codec = Codec()
-        self._content = Scratch(CHUNK_LIMIT)
+        self.codec = Codec()
         self.payload = Scratch(CHUNK_LIMIT)  # for what a record holds, until the next
-
-    def expand(self, frame: Buffer) -> memoryview:
-        """The content of a frame, until the next. Raises Damaged."""
-        length = stated_length(frame)
-        if length > CHUNK_LIMIT:
-            raise Damaged(f"its zstd frame states {length} bytes, beyond the limit of {CHUNK_LIMIT}")
-        content = self._content.first(length)
-        self._codec.expand(frame, content)
-        return content
 
 
 class RecordOpener:
@@ -232,7 +222,7 @@ class RecordOpener:
         if self._kind is PackKind.MAPS:
             identity, blocks = ChunkId(blake3(payload, key=self._key).digest()), 0
         else:
-            content = payload if record.raw else self._expander.expand(payload)
+            content = payload if record.raw else self._expander.codec.content(payload, CHUNK_LIMIT)
             identity, blocks = ChunkId(chunk_id(self._key, content)), len(content) // BLOCK
         if identity[: len(record.chunk)] != record.chunk:
             raise Damaged("its content is not what its id says")

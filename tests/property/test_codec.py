@@ -35,6 +35,7 @@ def test_every_chunk_comes_back(body, level):
     payload, raw = Codec(level).compress(body)
 
     assert (payload is body) if raw else (len(payload) < len(body) and expanded(payload, len(body)) == body)
+    assert raw or CODEC.content(payload, len(body)) == body
 
 
 def test_a_buffer_within_a_window_comes_back():
@@ -80,8 +81,17 @@ def test_a_chunk_of_another_length_is_damaged(length):
 def test_a_frame_cut_short_is_damaged(data):
     payload, _ = CODEC.compress(PROSE)
 
+    short = payload[: data.draw(st.integers(0, len(payload) - 1))]
     with pytest.raises(Damaged):
-        expanded(payload[: data.draw(st.integers(0, len(payload) - 1))], len(PROSE))
+        expanded(short, len(PROSE))
+    with pytest.raises(Damaged):
+        CODEC.content(short, len(PROSE))
+
+
+def test_a_frame_that_states_more_than_the_limit_is_damaged_and_takes_no_memory():
+    payload, _ = CODEC.compress(PROSE)
+    with pytest.raises(Damaged, match="limit"):
+        CODEC.content(payload, len(PROSE) - 1)
 
 
 @given(st.binary(max_size=20))
@@ -89,6 +99,7 @@ def test_what_follows_a_frame_does_not_change_its_content(more):
     payload, _ = CODEC.compress(PROSE)
 
     assert expanded(payload + more, len(PROSE)) == PROSE
+    assert CODEC.content(payload + more, len(PROSE)) == PROSE
 
 
 def test_a_frame_fills_its_room_and_nothing_beside_it():
@@ -125,6 +136,8 @@ def test_a_decompression_bomb_is_refused_before_it_takes_memory():
             expanded(bomb, 4 * KIB)
         with pytest.raises(Damaged):  # more content than the length it states
             expanded(_state_length(lying, 4 * KIB), 4 * KIB)
+        with pytest.raises(Damaged):
+            CODEC.content(_state_length(lying, 4 * KIB), 64 * KIB)
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
