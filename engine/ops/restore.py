@@ -138,7 +138,7 @@ def _check_destination(volume: Volume, manifest: Manifest, member: Member, *, in
 def _begin(repository: Repository, member: Member, options: RestoreOptions) -> tuple[Reader, list[Extent] | None]:
     """The reader, and where losses are collected; None where each is an error, which is known before anything is touched."""
     if options.around_damage:
-        reader = ForgivingReader(repository.store, repository.keyring, repository.reading_index())
+        reader = ForgivingReader(repository.store, repository.keyring, repository.catalog.index_for_reading())
         return reader, reader.losses
     strict = repository.reader()
     try:

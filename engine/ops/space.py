@@ -89,9 +89,9 @@ class SpaceReport:
 def space(repository: Repository, grouping: Grouping, progress: Progress) -> SpaceReport:
     """Account for every byte of the packs. Reads the index and every map that a version needs, and no content."""
     survey = repository.survey()
-    sizes = sum(repository.pack_sizes().values())
+    sizes = sum(repository.catalog.pack_sizes().values())
     map_packs: list[PackFacts] = []
-    records = _Records(_noting_maps(repository.pack_facts(), map_packs))
+    records = _Records(_noting_maps(repository.catalog.facts(), map_packs))
     groups: dict[tuple[str, str | None], list[Manifest]] = {}
     for manifest in survey.manifests:
         name = manifest.object
@@ -281,7 +281,7 @@ class _Walk:
 
     def _look_again(self) -> None:
         """Find maps by the packs that are there now, once: a collection may have copied them to others."""
-        facts = (pack for pack in self._repository.pack_facts() if pack.kind is PackKind.MAPS)
+        facts = (pack for pack in self._repository.catalog.facts() if pack.kind is PackKind.MAPS)
         self._reader, self._is_fresh = self._repository.reader(Index(facts)), True
 
     def _encoded(self, reference: bytes) -> bytes | None:

@@ -241,4 +241,4 @@ def _leftovers(repository: Repository, diagnosis: Diagnosis) -> Iterator[Note]:
 def _orphans(repository: Repository, contents: Contents) -> set[PackName]:
     """Packs that no segment states; looked at twice where there are any, since segments are joined meanwhile."""
     orphans = contents.sizes.keys() - contents.stated.packs
-    return orphans - repository.stated().packs if orphans else set()
+    return orphans - repository.catalog.stated().packs if orphans else set()

@@ -150,7 +150,7 @@ class _Collection:
         self._repository = repository
         self._options = options
         self._cache = cache
-        repository.stated()  # the node's cache is made before the marks are there: each takes much memory
+        repository.catalog.stated()  # the node's cache is made before the marks are there: each takes much memory
         self._marks = _load_marks(cache, repository.id)
         self._kept = self._marks.versions
         self._maps: _Maps | None = None
@@ -204,7 +204,7 @@ class _Collection:
     def _advance(self, record: Condemnation) -> None:
         """Take a record as far as it goes today."""
         repository = self._repository
-        sizes = {name: size for name, size in repository.pack_sizes().items() if name in record.packs}
+        sizes = {name: size for name, size in repository.catalog.pack_sizes().items() if name in record.packs}
         subject = _Subject(record.name, len(sizes), sum(sizes.values()))
         if sessions := self._awaited(record) & repository.open_sessions():
             self._wait(subject, Reason.SESSIONS, sessions=tuple(sorted(sessions)))
@@ -363,7 +363,7 @@ class _Maps:
     """Reads maps in whatever pack: what is condemned may be read as long as it is there. Each once, so few are kept."""
 
     def __init__(self, repository: Repository) -> None:
-        self._concurrently, self._index = repository.concurrently, repository.index_without(())
+        self._concurrently, self._index = repository.concurrently, repository.catalog.index_without(())
         self._reader = Reader(repository.store, repository.keyring, self._index, map_cache=_MAP_CACHE)
 
     def placed(self, maps: Sequence[bytes]) -> list[Placed]:

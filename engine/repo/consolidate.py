@@ -54,7 +54,7 @@ def consolidate(
     itself, whatever the node has kept of it. Memory: one segment, and a line for each pack.
     """
     # Listed later than the segments, which never change: a pack that is missing now is gone, not still to come.
-    sizes = repository.pack_sizes()
+    sizes = repository.catalog.pack_sizes()
     due = _due(segments, sizes, dangling_share)
     orphans = [(name, sizes[name]) for name in unstated if name in sizes]
     dropped = sum(count for segment in due for name, count in segment.packs.items() if name not in sizes)
@@ -95,7 +95,7 @@ def _facts(
     stated = set[Statement]()
     for segment in due:
         try:
-            found = repository.segment(segment.name)
+            found = repository.catalog.segment(segment.name)
         except Damaged:
             continue  # since this node has read it: a check finds that
         note(segment.name)
@@ -105,6 +105,6 @@ def _facts(
                 stated.add(statement)
                 yield facts
     for pack in orphans:
-        own = repository.read_facts(pack)
+        own = repository.catalog.read_facts(pack)
         if own is not None:
             yield own

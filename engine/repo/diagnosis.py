@@ -113,7 +113,7 @@ def portion_to_read(repository: Repository, read_data: Sample | bool) -> Portion
     """The packs whose every byte is to be read now; None for none of them."""
     if isinstance(read_data, bool):
         return EVERYTHING if read_data else None
-    return read_data.portion(time_now(repository), sum(repository.pack_sizes().values()))
+    return read_data.portion(time_now(repository), sum(repository.catalog.pack_sizes().values()))
 
 
 def time_now(repository: Repository) -> datetime:
@@ -140,8 +140,8 @@ def _still_committed(repository: Repository, manifests: Iterable[Manifest]) -> I
 def look(repository: Repository, examined: Examined, depth_of: DepthOf, progress: Progress, workers: int) -> Contents:
     """One complete look: condemnations, then segments, then the packs, and what the packs say that were not looked at yet."""
     condemned, unreadable = survey_condemnations(repository)
-    stated = repository.verified_statements()
-    sizes = repository.pack_sizes()
+    stated = repository.catalog.verified()
+    sizes = repository.catalog.pack_sizes()
     believed = stated.believed({str(name): size for name, size in sizes.items()})
     lost = given_up(condemned)
     tasks = dict(_tasks({name: size for name, size in sizes.items() if name not in lost}, believed, examined, depth_of))
@@ -162,7 +162,7 @@ def look(repository: Repository, examined: Examined, depth_of: DepthOf, progress
         condemned,
         unreadable,
         index=Index.over(usable.tables, list(own.values())),
-        absent=Index.over(absent, list(filter(None, repository.concurrently(repository.read_facts, untold)))),
+        absent=Index.over(absent, list(filter(None, repository.concurrently(repository.catalog.read_facts, untold)))),
     )
 
 

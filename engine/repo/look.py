@@ -128,13 +128,13 @@ def look_into(repository: Repository, packs: frozenset[PackName], condemned: fro
 
     Memory: what is live in them; of what is dead, and is most of a large version that was forgotten, nothing is kept.
     """
-    sizes = repository.pack_sizes()
+    sizes = repository.catalog.pack_sizes()
     there = [(name, sizes[name]) for name in sorted(packs) if name in sizes]
     read = repository.concurrently(lambda pack: _live_part(_directory(repository, *pack), marks), there)
     directories = {name: found for (name, _), found in zip(there, read, strict=True)}
     unread = {name for name, found in directories.items() if found is None}
     # Here a segment stands in for the pack itself, and says what may be deleted: it is read now, and no cache is asked.
-    for facts in repository.index_facts() if unread else ():
+    for facts in repository.catalog.stated_facts() if unread else ():
         if facts.name in unread and facts.size == sizes[facts.name]:
             whole = Directory(facts.name, facts.kind, facts.size, tuple(facts.records()))
             directories[facts.name] = _live_part(whole, marks)
@@ -182,8 +182,8 @@ def _given_elsewhere(repository: Repository, chunks: list[bytes], condemned: fro
     wanted = sorted({bytes(chunk[:REFERENCE]) for chunk in chunks})
     if not wanted:
         return set()
-    stated = sorted(repository.index_without(condemned).holders(b"".join(wanted)))
-    sizes = repository.pack_sizes()
+    stated = sorted(repository.catalog.index_without(condemned).holders(b"".join(wanted)))
+    sizes = repository.catalog.pack_sizes()
     copies = [(name, sizes[name]) for name in stated if name in sizes]
     sought, given = frozenset(wanted), set[bytes]()
     for read in repository.concurrently(lambda pack: _directory(repository, *pack), copies):

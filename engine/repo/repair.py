@@ -133,7 +133,7 @@ class _Mending:
         broken = [name for name in sorted(self._contents.stated.damaged) if self._is_broken(name)]
         again = {facts.name: facts for facts in self._unstated()}
         for segment in false:
-            for facts in self._repository.segment(segment):
+            for facts in self._repository.catalog.segment(segment):
                 if facts.name in self._contents.sizes and facts.name not in self.condemned:
                     again[facts.name] = self._truth(facts)
         for batch in in_batches([*again.values(), *self._salvage.facts]):

@@ -23,6 +23,7 @@ from blake3 import blake3
 
 from engine.clock import Clock
 from engine.errors import Damaged, Failed, NotFound, RokError, Unreachable
+from engine.repo.catalog import Catalog
 from engine.repo.condemnation import read_condemnations
 from engine.repo.document import Fields, open_document, seal_document
 from engine.repo.index import Index
@@ -119,12 +120,9 @@ class Grounds(Protocol):
         """Two calls at once that do not wait for each other."""
         ...
 
-    def load_index(self) -> tuple[Index, list[PackFacts]]:
-        """The index as rule I4 has it, and the facts that no segment states yet."""
-        ...
-
-    def wrote_segment(self, name: str, blob: bytes) -> None:
-        """A segment stands in the store, by us."""
+    @property
+    def catalog(self) -> Catalog:
+        """What is in the packs."""
         ...
 
 
@@ -217,7 +215,7 @@ class Session:
 
     def _look(self) -> None:
         """What is there, after our record stands: the base, as rule I7 has it, and beside it the index, as I4 has that."""
-        _, (self.index, self._facts) = self._grounds.both(self._read_base, self._grounds.load_index)
+        _, (self.index, self._facts) = self._grounds.both(self._read_base, self._grounds.catalog.index_for_writing)
         self._loaded = self.index
 
     def _read_base(self) -> None:
@@ -402,7 +400,7 @@ class Session:
             facts, self._facts = self._facts, []
         for name, blob in segments_of(facts, self._grounds.keyring, self._grounds.entropy):
             self._grounds.store.create(f"index/{name}", blob)
-            self._grounds.wrote_segment(name, blob)
+            self._grounds.catalog.wrote_segment(name, blob)
             with self._lock:
                 self.stored += len(blob)
 

@@ -48,15 +48,15 @@ def survey_packs(repository: Repository, marks: Marks, condemned: frozenset[Pack
     By the tables of the node's cache, and the directories of packs that no segment states. Memory: two bytes a chunk.
     """
     writing = repository.open_sessions()
-    sizes = repository.pack_sizes()
+    sizes = repository.catalog.pack_sizes()
     unseen = {str(n): (n, size) for n, size in sizes.items() if n not in condemned and n.owner not in writing}
-    stated = repository.stated()
+    stated = repository.catalog.stated()
     believed = stated.believed({name: size for name, (_, size) in unseen.items()})
     judge, packs = _Judge(marks), list[Standing]()
     for table, rows in believed.tables:
         packs += judge.standings(table, rows)
     others = [pack for name, pack in unseen.items() if name not in believed.packs]
-    unstated = [facts for facts in map(repository.read_facts, others) if facts is not None]
+    unstated = [facts for facts in map(repository.catalog.read_facts, others) if facts is not None]
     if unstated:
         packs += judge.standings(table_in_memory([("", unstated)]), np.ones(len(unstated), np.bool_))
     segments = stated.segments

@@ -1,6 +1,7 @@
 """The daily push in the guest: of a thin volume and of a reflinked file, beside restic reading the same snapshot.
 
-A day's work changes 6 % of the data, as whole files: a part is written anew, a part is added, a part is removed. restic
+A day's work changes 6 % of the data, as whole files: a part is written anew, a part is added, a part is removed. As most
+files, they end within a block. restic
 (which has no way to know what changed in a device) reads it all, from the device or the file that rokctl reads.
 """
 
@@ -18,7 +19,7 @@ from typing import Any, Final
 from benchmark.guest import PLACE, Guest, drop_caches, sh
 from benchmark.measure import MIB, Cost, median
 
-FILE_SIZE: Final = 1 * MIB
+FILE_SIZE: Final = 1 * MIB  # in the mean
 REWRITTEN, ADDED, REMOVED = 0.025, 0.015, 0.020
 APPLICATION_FILE: Final = 48 * MIB
 _FEW_SYMBOLS: Final = bytes(64 + number % 16 for number in range(256))  # four bits of each byte are noise
@@ -149,7 +150,7 @@ class Work:
     def __init__(self, chance: random.Random, size: int) -> None:
         self._chance = chance
         self._count = size // FILE_SIZE
-        self._names: list[int] = []
+        self._sizes: dict[int, int] = {}  # by the numbers that the files are named by
         self._next = 0
         self.changed = 0  # bytes, on the last day: written and removed
 
@@ -159,26 +160,30 @@ class Work:
 
     def go_on(self, folder: Path) -> None:
         """A day's work."""
-        self._chance.shuffle(self._names)
-        removed, rewritten = (int(self._count * part) for part in (REMOVED, REWRITTEN))
-        for name in self._names[:removed]:
-            (folder / str(name)).unlink()
-        del self._names[:removed]
-        for name in self._names[:rewritten]:
-            (folder / str(name)).write_bytes(self._body())
-        added = int(self._count * ADDED)
-        self._add(folder, added)
-        self.changed = (removed + rewritten + added) * FILE_SIZE
+        names = list(self._sizes)
+        self._chance.shuffle(names)
+        removed, rewritten, added = (int(self._count * part) for part in (REMOVED, REWRITTEN, ADDED))
+        self.changed = sum(self._remove(folder, name) for name in names[:removed])
+        self.changed += sum(self._write(folder, name) for name in names[removed : removed + rewritten])
+        self.changed += self._add(folder, added)
 
-    def _add(self, folder: Path, count: int) -> None:
-        for _ in range(count):
-            (folder / str(self._next)).write_bytes(self._body())
-            self._names.append(self._next)
-            self._next += 1
+    def _remove(self, folder: Path, name: int) -> int:
+        (folder / str(name)).unlink()
+        return self._sizes.pop(name)
+
+    def _add(self, folder: Path, count: int) -> int:
+        first, self._next = self._next, self._next + count
+        return sum(self._write(folder, name) for name in range(first, self._next))
+
+    def _write(self, folder: Path, name: int) -> int:
+        body = self._body()
+        (folder / str(name)).write_bytes(body)
+        self._sizes[name] = len(body)
+        return len(body)
 
     def _body(self) -> bytes:
         """Noise, and as much that can be compressed to half."""
-        half = FILE_SIZE // 2
+        half = self._chance.randrange(FILE_SIZE // 4, 3 * FILE_SIZE // 4)
         return self._chance.randbytes(half) + self._chance.randbytes(half).translate(_FEW_SYMBOLS)
 
 

@@ -166,9 +166,9 @@ def run_phase(options: argparse.Namespace) -> dict[str, Any]:
         found, took = timed(lambda: repository.versions("bucket", "object-0"))
         return {**took, "versions": len(found)}
     if options.phase == "read":
-        entries, took = timed(lambda: sum(facts.entries for facts in repository.index_facts()))
+        entries, took = timed(lambda: sum(facts.entries for facts in repository.catalog.stated_facts()))
         return {**took, "entries": entries}
-    (index, _), took = timed(repository.load_index)
+    (index, _), took = timed(repository.catalog.index_for_writing)
     if options.phase == "warm":
         took = min(took, *(load_again(options.folder) for _ in range(2)), key=lambda one: one["seconds"])
     report: dict[str, Any] = {**took, "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}
@@ -181,7 +181,7 @@ def run_phase(options: argparse.Namespace) -> dict[str, Any]:
 def load_again(folder: Path) -> dict[str, float]:
     """What loading the index takes in a repository that is opened anew: of a few, the fastest was disturbed least."""
     again = reopened(folder)
-    return timed(again.load_index)[1]
+    return timed(again.catalog.index_for_writing)[1]
 
 
 def look_ups(index: Any, sample: bytes) -> dict[str, float]:

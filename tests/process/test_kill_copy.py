@@ -33,7 +33,7 @@ def test_a_copy_that_was_killed_is_completed_by_the_next(scratch, rnd):
     with copy.repository() as repository:
         assert findings(repository) == ()
         assert [restored_digest(repository, manifest) for manifest in repository.versions()] == contents
-        facts = list(repository.pack_facts())
+        facts = list(repository.catalog.facts())
         chunks = {pack.prefixes[at : at + 16] for pack in facts for at in range(0, len(pack.prefixes), 16)}
         assert len(chunks) == sum(pack.entries for pack in facts), "nothing was sent twice"
 

@@ -220,7 +220,7 @@ class Collector:
             for folder in ("gc/", "s0/", "pending/"):
                 assert list(repository.store.list(folder)) == []
             live = needed(repository)
-            for name, size in repository.pack_sizes().items():
+            for name, size in repository.catalog.pack_sizes().items():
                 directory = read_directory(
                     name, size, partial(repository.store.get_range, name.key), repository.keyring
                 )

@@ -113,7 +113,7 @@ class Writer:
 
 def assert_right(repository, writer):
     """The index answers as a dictionary does, asked in any way."""
-    index, orphans = repository.load_index()
+    index, orphans = repository.catalog.index_for_writing()
     places, staying = writer.places(), writer.places(to_stay=True)
     assert index.packs == writer.readable().keys()
     assert {pack.name for pack in orphans} == {
@@ -343,7 +343,7 @@ def looked(writer, tmp_path):
     reads = Reads(writer.store)
     repository = open_repository(reads, None, clock=CLOCK, entropy=CountingEntropy(3), caches=tmp_path / "cache")
     reads.calls.clear()
-    repository.load_index()
+    repository.catalog.index_for_writing()
     return reads.calls
 
 
@@ -372,7 +372,7 @@ def test_what_is_condemned_is_found_and_stored_again_and_what_is_given_up_is_not
     writer.condemn(condemned)
     writer.condemn(damaged, damaged=True)
     for _ in range(2):
-        index = node.repository.load_index()[0]
+        index = node.repository.catalog.index_for_writing()[0]
         assert [index.find(prefix) is not None for prefix in PREFIXES[:3]] == [True, True, False]
         assert [index.claim(prefix) for prefix in PREFIXES[:3]] == [False, True, True]
         assert index.distinct == 2
@@ -385,7 +385,7 @@ def test_what_is_in_a_pack_that_was_cut_short_is_stored_again_unless_another_one
     short, whole = writer.add_pack(PREFIXES[:2]), writer.add_pack(PREFIXES[1:3])
     writer.add_segment([short, whole])
     writer.store.put(short.key, writer.store.get(short.key)[:-1])
-    index = Node(writer.store, tmp_path / "cache", 1).repository.load_index()[0]
+    index = Node(writer.store, tmp_path / "cache", 1).repository.catalog.index_for_writing()[0]
     assert [index.claim(prefix) for prefix in PREFIXES[:3]] == [True, False, False]
 
 
@@ -394,7 +394,7 @@ def test_a_size_that_was_not_told_is_asked_for_once_when_a_claim_comes_upon_the_
     kept, gone, left = (writer.add_pack(PREFIXES[at : at + 2]) for at in (0, 2, 4))
     writer.add_segment([kept, gone, left])
     reads = Reads(writer.store)
-    index = Node(reads, tmp_path / "cache", 1).repository.load_index()[0]
+    index = Node(reads, tmp_path / "cache", 1).repository.catalog.index_for_writing()[0]
     assert "stat" not in {name for name, _ in reads.calls}
 
     writer.store.delete(gone.key)
@@ -415,14 +415,14 @@ def test_of_statements_that_differ_in_the_size_alone_the_true_one_counts(kind, t
 def test_a_segment_damaged_later_is_used_until_a_check_finds_it(writer, node):
     pack = writer.add_pack(PREFIXES[:4])
     name = writer.add_segment([pack])
-    assert node.repository.load_index()[1] == []
+    assert node.repository.catalog.index_for_writing()[1] == []
     writer.store.put(f"index/{name}", b"damaged")
     node.reopen()
-    assert node.repository.load_index()[1] == []  # it was read when it was whole
+    assert node.repository.catalog.index_for_writing()[1] == []  # it was read when it was whole
 
-    assert list(node.repository.index_segments()) == [(name, None)]
+    assert list(node.repository.catalog.segments()) == [(name, None)]
 
-    assert [facts.name for facts in node.repository.load_index()[1]] == [pack]
+    assert [facts.name for facts in node.repository.catalog.index_for_writing()[1]] == [pack]
 
 
 @pytest.mark.slow
@@ -442,7 +442,7 @@ def test_every_byte_of_a_table_counts_or_does_not_matter(writer, node, tmp_path,
 def test_segments_of_another_repository_are_not_believed(writer, node, tmp_path):
     other = Writer(seed=99)
     theirs = other.add_segment([other.add_pack(PREFIXES[4:8])])
-    Node(other.store, tmp_path / "cache", 2).repository.load_index()
+    Node(other.store, tmp_path / "cache", 2).repository.catalog.index_for_writing()
     mine = writer.add_segment([writer.add_pack(PREFIXES[:4])])
     assert mine == theirs
     (path,) = cached_files(tmp_path)
@@ -457,7 +457,7 @@ def test_layers_grow_geometrically_and_what_is_gone_goes(writer, node, tmp_path)
     for _ in range(60):
         writer.add_segment([writer.add_pack(PREFIXES[:10])])
         node.reopen()
-        node.repository.load_index()
+        node.repository.catalog.index_for_writing()
         sizes.append(len(cached_files(tmp_path)))
     assert max(sizes) <= 3
     for name in list(writer.segments)[:-1]:
@@ -525,7 +525,7 @@ def bad_disk(pwrite, folder, *, is_full):
 
 def test_only_we_can_read_what_is_kept(writer, node, tmp_path):
     writer.add_segment([writer.add_pack(PREFIXES[:4])])
-    node.repository.load_index()
+    node.repository.catalog.index_for_writing()
     folder = tmp_path / "cache" / writer.repository.id
     assert (folder.parent.stat().st_mode & 0o777, folder.stat().st_mode & 0o777) == (0o700, 0o700)
     assert {path.stat().st_mode & 0o777 for path in folder.iterdir()} == {0o600}
@@ -534,10 +534,10 @@ def test_only_we_can_read_what_is_kept(writer, node, tmp_path):
 def test_while_another_writes_a_node_does_without_and_leaves_the_folder_alone(writer, node, tmp_path):
     writer.add_segment([writer.add_pack(PREFIXES[:4])])
     other = Node(writer.store, tmp_path / "cache", 2)
-    other.repository.load_index()
+    other.repository.catalog.index_for_writing()
     before = cached_files(tmp_path)
     writer.add_segment([writer.add_pack(PREFIXES[4:8])])
-    with other.repository._facts._layers._folder.writing() as lock:
+    with other.repository.catalog._facts._layers._folder.writing() as lock:
         assert lock.keeps
         assert_right(node.repository, writer)
     assert cached_files(tmp_path) == before
@@ -548,11 +548,11 @@ def test_while_another_writes_a_node_does_without_and_leaves_the_folder_alone(wr
 
 def test_what_a_dead_writer_left_is_removed(writer, node, tmp_path):
     writer.add_segment([writer.add_pack(PREFIXES[:4])])
-    node.repository.load_index()
+    node.repository.catalog.index_for_writing()
     draft = cached_files(tmp_path)[0].parent / "draft-00"
     draft.write_bytes(b"half")
     writer.add_segment([writer.add_pack(PREFIXES[4:8])])
-    node.repository.load_index()
+    node.repository.catalog.index_for_writing()
     assert not draft.exists()
 
 

@@ -12,7 +12,7 @@ from datetime import timedelta
 from blake3 import blake3
 
 from engine.errors import NotFound
-from engine.repo import collect, look, repository, session
+from engine.repo import catalog, collect, look, repository, session
 from engine.repo.condemnation import GC_PREFIX
 from engine.repo.index import Index
 from engine.repo.pack import Directory, PackBuilder, PackName
@@ -243,7 +243,7 @@ class Plants:
         m.setattr(collect, "settled_versions", lambda repository, known: dict(known))
 
     def dedup_condemned(self, m):
-        m.setattr(repository, "read_condemnations", lambda grounds: [])
+        m.setattr(catalog, "read_condemnations", lambda grounds: [])
 
     def sessions_first(self, m):
         condemn = collect._Collection._condemn
@@ -257,18 +257,16 @@ class Plants:
 
     def trust_index(self, m):
         def load(self):
-            condemned = {pack for record in repository.read_condemnations(self) for pack in record.packs}
-            return Index(self.index_facts(), condemned), []
+            return Index(self.stated_facts(), _condemned(self)), []
 
-        m.setattr(repository.Repository, "load_index", load)
+        m.setattr(catalog.Catalog, "index_for_writing", load)
 
     def index_before_gc(self, m):
         def load(self):
-            facts, sizes = list(self.index_facts()), self.pack_sizes()
-            condemned = {pack for record in repository.read_condemnations(self) for pack in record.packs}
-            return Index([one for one in facts if one.name in sizes], condemned), []
+            facts, sizes = list(self.stated_facts()), self.pack_sizes()
+            return Index([one for one in facts if one.name in sizes], _condemned(self)), []
 
-        m.setattr(repository.Repository, "load_index", load)
+        m.setattr(catalog.Catalog, "index_for_writing", load)
 
     def pardon(self, m):
         empty = collect._Collection._empty
@@ -386,7 +384,7 @@ class Plants:
 
     def look_by_index(self, m):
         def by_index(repository, name, size):
-            facts = [one for one in repository.index_facts() if one.name == name]
+            facts = [one for one in repository.catalog.stated_facts() if one.name == name]
             records = tuple(facts[0].records()) if facts else ()
             return look.Directory(name, look.PackKind.CHUNKS, size, records)
 
@@ -424,22 +422,22 @@ class Plants:
 
     def pack_before_index(self, m):
         def load(self):
-            condemned = {pack for record in repository.read_condemnations(self) for pack in record.packs}
-            sizes = self.pack_sizes()
-            return Index([one for one in self.index_facts() if sizes.get(one.name) == one.size], condemned), []
+            condemned, sizes = _condemned(self), self.pack_sizes()
+            return Index([one for one in self.stated_facts() if sizes.get(one.name) == one.size], condemned), []
 
-        m.setattr(repository.Repository, "load_index", load)
+        m.setattr(catalog.Catalog, "index_for_writing", load)
 
     def consolidate_packs_first(self, m):
         survey_packs, consolidate, early = collect.survey_packs, collect.consolidate, {}
 
         def list_and_survey(repository, *rest):
-            early[id(repository)] = repository.pack_sizes()
+            early[id(repository)] = repository.catalog.pack_sizes()
             return survey_packs(repository, *rest)
 
         def by_early_list(repository, *rest, **options):
             hasty = copy.copy(repository)
-            hasty.pack_sizes = lambda: early[id(repository)]
+            hasty.catalog = copy.copy(repository.catalog)
+            hasty.catalog.pack_sizes = lambda: early[id(repository)]
             return consolidate(hasty, *rest, **options)
 
         m.setattr(collect, "survey_packs", list_and_survey)
@@ -465,6 +463,10 @@ class Plants:
             return one(), found
 
         m.setattr(repository.Repository, "both", turned_round)
+
+
+def _condemned(of):
+    return {pack for record in catalog.read_condemnations(of._grounds) for pack in record.packs}
 
 
 class Late:

@@ -246,7 +246,7 @@ def test_a_copy_that_cannot_be_read_is_no_reason_to_delete_the_other(story, stor
 
 
 def condemn(repository, owner):
-    packs = [pack for pack in repository.pack_sizes() if pack.owner == owner]
+    packs = [pack for pack in repository.catalog.pack_sizes() if pack.owner == owner]
     name = repository.entropy(16).hex()
     repository.store.create(f"gc/{name}", seal_condemnation(name, packs, repository.keyring, repository.entropy))
 

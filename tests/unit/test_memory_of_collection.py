@@ -37,7 +37,7 @@ def repository(scratch, cache, monkeypatch):
     make_chunks(scratch, CHUNKS)
     made = opened(scratch)
     repository = Repository(made.store, made.descriptor, made.keyring, made.clock, made.entropy, cache=cache)
-    repository.stated()
+    repository.catalog.stated()
     yield repository
     made.store.close()
 

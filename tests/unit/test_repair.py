@@ -144,7 +144,7 @@ def test_of_a_truncated_pack_the_records_before_the_cut_are_saved(story, keep):
     (condemned,) = read_condemnations(repository)
     assert [pack.key for pack in condemned.packs] == [key]
     assert before <= keys(store)
-    saved = [facts.entries for facts in repository.index_facts() if facts.name.owner == condemned.name]
+    saved = [facts.entries for facts in repository.catalog.stated_facts() if facts.name.owner == condemned.name]
     assert sum(saved) == len(whole)
     assert restorable(store, pool) < 2
 
@@ -174,7 +174,7 @@ def test_damaged_segments_are_made_anew_from_the_packs(story):
     assert [mend for mend, _ in steps] == [Mend.STATED, *[Mend.REMOVED] * len(damaged)]
     assert report.hurt == ()
     assert not damaged & keys(store, "index/")
-    assert {facts.name.key for facts in repository.index_facts()} == keys(store, "pack/")
+    assert {facts.name.key for facts in repository.catalog.stated_facts()} == keys(store, "pack/")
     assert restorable(store, pool) == 2
     assert mend(reopen(store, seed=9))[0] == []
 
@@ -184,7 +184,7 @@ def test_lost_segments_are_made_anew_from_the_packs(story):
     for key in keys(store, "index/"):
         store.delete(key)
     assert [mend for mend, _ in mend(repository, read_data=False)[0]] == [Mend.STATED]
-    assert {facts.name.key for facts in repository.index_facts()} == keys(store, "pack/")
+    assert {facts.name.key for facts in repository.catalog.stated_facts()} == keys(store, "pack/")
 
 
 def falsify(repository, facts, name=None):
@@ -197,7 +197,7 @@ def falsify(repository, facts, name=None):
 
 def test_facts_in_dispute_are_not_believed_and_the_false_ones_removed(story):
     pool, store, repository = story
-    facts = max(repository.index_facts(), key=lambda facts: facts.entries)
+    facts = max(repository.catalog.stated_facts(), key=lambda facts: facts.entries)
     false = falsify(repository, facts)
 
     assert restorable(store, pool) == 2, "the pack itself is asked"
@@ -213,7 +213,7 @@ def test_facts_in_dispute_are_not_believed_and_the_false_ones_removed(story):
 
 def test_a_collection_neither_settles_a_dispute_nor_states_the_pack_again_each_time(story):
     pool, store, repository = story
-    facts = max(repository.index_facts(), key=lambda facts: facts.entries)
+    facts = max(repository.catalog.stated_facts(), key=lambda facts: facts.entries)
     falsify(repository, facts, name="0" * 32)
     before = keys(store, "index/")
 
@@ -230,7 +230,7 @@ def test_a_collection_neither_settles_a_dispute_nor_states_the_pack_again_each_t
 
 def test_false_facts_that_nobody_disputes_are_found_by_reading_and_made_anew_from_the_packs(story):
     pool, store, repository = story
-    facts = max(repository.index_facts(), key=lambda facts: facts.entries)
+    facts = max(repository.catalog.stated_facts(), key=lambda facts: facts.entries)
     for key in keys(store, "index/"):
         store.delete(key)
     false = falsify(repository, facts)
@@ -279,9 +279,9 @@ def test_no_push_relies_on_a_pack_that_was_given_up(story):
     pool, store, repository = story
     key, _ = damage_a_record(store, repository)
     mend(repository)
-    index: Index = repository.load_index()[0]
+    index: Index = repository.catalog.index_for_writing()[0]
     assert key not in {name.key for name in index.packs}
-    assert key not in {name.key for name in repository.reading_index().packs}
+    assert key not in {name.key for name in repository.catalog.index_for_reading().packs}
     write(pool, "volume", (20 * MIB, b"z" * MIB))
     push_snapshots(reopen(store, seed=5), snapshot(pool, "repair-c", "volume"))
     assert restorable(store, pool) >= 1

@@ -57,7 +57,7 @@ class Node:
     def falsify(self, change):
         """Have the cache state otherwise of every pack, as `change` makes it of facts that are true."""
         repository = self.open()
-        segments = [(name, [change(facts) for facts in stated]) for name, stated in repository.index_segments()]
+        segments = [(name, [change(facts) for facts in stated]) for name, stated in repository.catalog.segments()]
         table, *others = (self.folder / repository.id).glob("table-*")
         for file in (table, *others):
             file.unlink()
@@ -67,7 +67,7 @@ class Node:
     def chunk_packs(self):
         """What is true of the packs of chunks, oldest version first."""
         first = self.open().versions()[0].version
-        true = [facts for facts in self.open().index_facts() if facts.kind is PackKind.CHUNKS]
+        true = [facts for facts in self.open().catalog.stated_facts() if facts.kind is PackKind.CHUNKS]
         return sorted(true, key=lambda facts: facts.name.owner != first)
 
 
@@ -89,7 +89,9 @@ def test_a_check_finds_what_is_lost_although_the_cache_states_it(node, is_busy):
     lengths = np.concatenate([new.lengths, np.full(old.entries, 17, np.uint32)])
     false = replace(new, prefixes=new.prefixes + old.prefixes, lengths=lengths)
     node.falsify(lambda facts: false if facts.name == new.name else facts)
-    assert node.open().load_index()[0].find(old.prefixes[16:32]).pack == new.name, "the cache is believed by pushes"
+    assert node.open().catalog.index_for_writing()[0].find(old.prefixes[16:32]).pack == new.name, (
+        "the cache is believed by pushes"
+    )
 
     with CacheFolder(node.folder / node.open().id if is_busy else None).writing():  # then the table cannot be removed
         hurt = {one.version for finding in findings(node.open(), read_data=False) for one in finding.hurt}
@@ -97,7 +99,7 @@ def test_a_check_finds_what_is_lost_although_the_cache_states_it(node, is_busy):
     assert hurt == {manifest.version for manifest in node.open().versions()}
     if is_busy:
         findings(node.open(), read_data=False)
-    assert node.open().load_index()[0].find(old.prefixes[16:32]) is None, "and no more after a check"
+    assert node.open().catalog.index_for_writing()[0].find(old.prefixes[16:32]) is None, "and no more after a check"
 
 
 def test_a_check_finds_a_segment_that_was_damaged_after_it_was_read(node):
@@ -155,7 +157,7 @@ def test_a_collection_deletes_nothing_because_the_cache_states_a_copy(node):
 @pytest.mark.slow
 def test_a_segment_that_is_damaged_in_the_store_is_not_consolidated_away(node):
     segments = [blob.key for blob in node.store.list("index/")]
-    node.open().load_index()
+    node.open().catalog.index_for_writing()
     node.store.put(segments[0], b"damaged")
     for name in "cdefghijklmnopqrs":
         write(node.pool, "volume", (4 * MIB, name.encode() * KIB))
