@@ -5,6 +5,7 @@ import shlex
 import subprocess  # noqa: TID251 - the passphrase program is the user's own, and no device is concerned
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -57,15 +58,14 @@ def read_secret(
 
 
 def secret_at_hand(config: RepositoryConfig) -> "Secret | None":
-    """The secret that nobody need be asked for: of the key file of the configuration. None without one, and where it cannot be
-    read, which `read_secret` tells of.
+    """The secret that nobody need be asked for: of the key file of the configuration.
+
+    None without one, where it cannot be read, which `read_secret` tells of, and for a pipe, which can be read but once.
     """
-    if config.key_file is None:
-        return None
-    try:
-        return _read_key_file(config.key_file, "")
-    except RokError:
-        return None
+    path = config.key_file
+    with suppress(RokError, OSError):
+        return _read_key_file(path, "") if path is not None and path.is_file() else None
+    return None
 
 
 def read_passphrase(
@@ -104,7 +104,16 @@ def read_new_secret(password_file: Path | None, key_file: Path | None) -> "Secre
 
 
 def write_key_file(path: Path, content: bytes) -> None:
-    """Write a new key file, for its owner alone, and to the disk. Raises Refused, Failed; then there is none."""
+    """Write a new key file, for its owner alone, and to the disk. An interruption is raised when it stands.
+
+    Raises Refused, Failed; then there is none.
+    """
+    from engine.hand import shielded
+
+    shielded(lambda: _write_new(path, content))
+
+
+def _write_new(path: Path, content: bytes) -> None:
     from engine.device.blockio import sync_directory
 
     try:
@@ -117,13 +126,12 @@ def write_key_file(path: Path, content: bytes) -> None:
         with os.fdopen(descriptor, "wb") as file:
             file.write(content)
             file.flush()
-            os.fsync(file.fileno())
-        sync_directory(path.parent)  # it may soon be all that opens a repository
-    except BaseException as error:
+            os.fsync(file.fileno())  # it may soon be all that opens a repository
+    except OSError as error:
         path.unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            raise Failed(f"the key file {path} cannot be written: {error.strerror}", hint="make room for it") from error
-        raise
+        raise Failed(f"the key file {path} cannot be written: {error.strerror}", hint="make room for it") from error
+    with suppress(RokError):  # some filesystems know no such thing, and some folders may not be read: the file is there
+        sync_directory(path.parent)
 
 
 def read_paper(path: Path) -> "PaperKey":

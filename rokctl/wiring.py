@@ -165,7 +165,7 @@ class Session:
 
         at_hand = None if paper else secret_at_hand(self.config.repository)
         with self.store(limit_upload=limit_upload) as store:
-            yield self._open(store, at_hand, ask, uses)
+            yield self._open(store, ask, uses, at_hand, stretches=paper is None)
 
     @contextmanager
     def destination(self, given: "RepositoryConfig", *, limit_upload: int | None = None) -> "Iterator[Repository]":
@@ -177,20 +177,26 @@ class Session:
         with self._store_at(given.url, limit_upload=limit_upload) as store:
             yield self._open(
                 store,
-                secret_at_hand(given),
                 lambda: read_secret(given, self.world.environment, role=DESTINATION),
                 "engine.ops.copy",
+                secret_at_hand(given),
             )
 
     def _open(
-        self, store: "Store", at_hand: "Secret | None", ask: "Callable[[], Secret | PaperKey]", uses: str
+        self,
+        store: "Store",
+        ask: "Callable[[], Secret | PaperKey]",
+        uses: str,
+        at_hand: "Secret | None",
+        *,
+        stretches: bool = True,
     ) -> "Repository":
         # A third of the time goes into a key that is derived from a passphrase, by another core if there is one. What derives
         # it is loaded first, and alone: two threads that load wait for each other at each step.
         from engine.hand import beside
         from engine.repo.unlock import unlock
 
-        if at_hand is None or not at_hand.is_random:
+        if stretches and not (at_hand and at_hand.is_random):
             from engine.repo.derivation import load_stretching
 
             load_stretching()

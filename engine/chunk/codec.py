@@ -48,8 +48,9 @@ class Codec:
     def content(self, frame: Buffer, limit: int) -> bytes:
         """The content of a frame, of which only the frame tells how long it is. Raises Damaged, beyond `limit` bytes too.
 
-        It takes as much memory as that, and no frame takes more, whatever it says of itself. What follows a frame is not
-        looked at.
+        It takes as much memory as that, a frame that is cut short about as much again, and none takes more, whatever it says
+        of itself. What follows a frame is not looked at, nor is one that states no bytes at all: whoever calls compares the
+        content with its id.
         """
         length = stated_length(frame)
         if length > limit:

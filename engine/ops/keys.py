@@ -1,6 +1,7 @@
 """The keys of a repository: who can open it. All of them wrap one master key, which never changes."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import datetime
 from enum import Enum
 from typing import Final
@@ -8,19 +9,10 @@ from typing import Final
 from engine.device.base import Made, Outcome
 from engine.errors import Busy, Damaged, NotFound, Refused
 from engine.repo.derivation import CannotDerive
-from engine.repo.keyblob import (
-    KEY_LIMIT,
-    KEYS_PREFIX,
-    KeyKind,
-    Secret,
-    check_label,
-    new_key_name,
-    parse_key,
-    wrap_master,
-)
+from engine.repo.keyblob import KEY_LIMIT, KEYS_PREFIX, KeyKind, Secret, check_label, parse_key
 from engine.repo.paper import PaperKey
 from engine.repo.repository import Repository
-from engine.repo.unlock import Opened, list_keys, try_keys
+from engine.repo.unlock import Opened, create_key, list_keys, try_keys
 from engine.store.base import BlobExists, NoSuchBlob
 from engine.values import dataclass
 
@@ -73,7 +65,7 @@ class Keys:
         opened = self._try(secret, self._names())
         if opened is not None:
             return Made(self._entry(opened.key), Outcome.ALREADY_THERE)
-        return Made(self._create(secret, label), Outcome.CREATED)
+        return self._create(secret, label)
 
     def find(self, reference: str) -> KeyEntry:
         """A key by its id or the first digits of it. Raises NotFound; Refused when several fit."""
@@ -126,7 +118,7 @@ class Keys:
         opened = self._try(secret, others)
         new = self._entry(opened.key) if opened is not None else None
         if new is None or new.state is not KeyState.GOOD:
-            new = self._create(secret, old.label)
+            new = self._create(secret, old.label).item
         self._remove(old.id, relied_on=new.id)
         return new
 
@@ -134,30 +126,18 @@ class Keys:
         """The master key, to be kept on paper."""
         return PaperKey(self._repository.id, self._repository.keyring.master)
 
-    def _create(self, secret: Secret, label: str) -> KeyEntry:
+    def _create(self, secret: Secret, label: str) -> Made[KeyEntry]:
         repository = self._repository
-        name = new_key_name(secret, repository.entropy)
-        blob = wrap_master(
+        name, is_new = create_key(
+            self._store,
             repository.keyring,
             secret,
-            name=name,
             label=label,
             repository_id=repository.id,
             created=repository.clock.now(),
             entropy=repository.entropy,
         )
-        try:
-            self._store.create(f"{KEYS_PREFIX}{name}", blob)
-        except BlobExists:
-            # Its name is that of the secret: it is damaged, or someone else has made the same at this moment.
-            entry = self._entry(name)
-            if entry.state is not KeyState.GOOD:
-                raise Refused(
-                    f"the key of this secret, {name}, is {entry.state.value}",
-                    hint=f"remove it with `rokctl repo key remove {name}`, then run this again",
-                ) from None
-            return entry
-        return self._entry(name)
+        return Made(self._entry(name), Outcome.CREATED if is_new else Outcome.ALREADY_THERE)
 
     def _remove(self, name: str, *, relied_on: str) -> Outcome:
         """Remove a key, and put it back if the one relied on has gone meanwhile.
@@ -173,7 +153,8 @@ class Keys:
         try:
             self._store.stat(f"{KEYS_PREFIX}{relied_on}")
         except NoSuchBlob:
-            self._store.create(key, blob)
+            with suppress(BlobExists):  # the same key was added anew meanwhile
+                self._store.create(key, blob)
             raise Busy(
                 f"key {relied_on} was removed by someone else meanwhile, so key {name} was put back",
                 hint="see `rokctl repo key list`, then run it again",

@@ -67,7 +67,8 @@ class Catalog:
 
         In the order of rule I4: condemnations, and the segments beside them, then the packs. A writer relies on no pack but
         those that were listed last of all and that no record condemns; nor on one that was cut short: where the listing tells
-        no sizes, the index asks for those of the packs that claims come upon.
+        no sizes, the index asks for those of the packs that claims come upon. Raises Damaged for a record that is, when the
+        segments have been read.
         """
         records, stated = self._grounds.both(lambda: read_condemnations(self._grounds), self.stated)
         listed = self._grounds.store.keys("pack/").items()

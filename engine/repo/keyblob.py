@@ -1,5 +1,6 @@
 """Key blobs: the master key, wrapped for one passphrase or one key file (rok-repository(5), KEYS). No input or output."""
 
+import codecs
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, field, fields
@@ -19,18 +20,19 @@ from engine.values import dataclass
 
 KEYS_PREFIX: Final = "keys/"
 KEY_FILE_LIMIT: Final = 8 * MIB
+NAME: Final = 16  # bytes
 LABEL_LIMIT: Final = 200  # bytes of UTF-8
 
 _KEY_FILE_CONTEXT: Final = "rokctl repository key file 1"
 _NAME_CONTEXT: Final = "rokctl repository key name 1"
 _GENERATED_PREFIX: Final = b"rokctl-key-file-1:"
+_LOOKED_AT: Final = 100  # bytes in which a file that has this is taken for a generated one
 _RANDOM: Final = 32
 _DIGITS: Final = re.compile(rb"[0-9a-f]{64}")
 KEY_LIMIT: Final = 64 * KIB
 _SALT: Final = 16
 _SALTS: Final = range(16, 65)
 _MASTER: Final = 32
-_NAME: Final = 16
 
 
 class KeyKind(Enum):
@@ -55,7 +57,7 @@ class Secret:
     def key_name(self) -> str | None:
         """The name of the key that it opens, where that can be told: keys for random secrets are named by them."""
         return (
-            blake3(self.material, derive_key_context=_NAME_CONTEXT).hexdigest(length=_NAME) if self.is_random else None
+            blake3(self.material, derive_key_context=_NAME_CONTEXT).hexdigest(length=NAME) if self.is_random else None
         )
 
     @property
@@ -95,7 +97,7 @@ def passphrase_secret(text: str) -> Secret:
 
 
 def key_file_secret(content: bytes) -> Secret:
-    """A key file: a hash of all of its content, so that every byte counts; but for white space after a generated one.
+    """A key file: a hash of all of its content, so that every byte counts; but for white space around a generated one.
 
     Raises Refused when it is empty or too large, or was generated and is not any more what it was then.
     """
@@ -103,7 +105,7 @@ def key_file_secret(content: bytes) -> Secret:
         raise Refused("the key file is empty", hint="make one with `rokctl repo key generate FILE`")
     if len(content) > KEY_FILE_LIMIT:
         raise Refused(f"the key file is larger than {KEY_FILE_LIMIT} bytes", hint="32 random bytes are enough")
-    is_random = content.startswith(_GENERATED_PREFIX)
+    is_random = _GENERATED_PREFIX in content[:_LOOKED_AT]
     if is_random:
         content = _as_generated(content)
     return Secret(KeyKind.FILE, blake3(content, derive_key_context=_KEY_FILE_CONTEXT).digest(), is_random)
@@ -120,11 +122,12 @@ def _generated(random: bytes) -> bytes:
 
 
 def _as_generated(content: bytes) -> bytes:
-    """A generated key file without what was added after it. Raises Refused when something in it was changed."""
-    digits = content[len(_GENERATED_PREFIX) :][: 2 * _RANDOM]
+    """A generated key file without what editors put around it. Raises Refused when something in it was changed."""
+    text = content.removeprefix(codecs.BOM_UTF8).strip()
+    digits = text.removeprefix(_GENERATED_PREFIX)[: 2 * _RANDOM]
     if _DIGITS.fullmatch(digits):
         written = _generated(bytes.fromhex(digits.decode()))
-        if content.rstrip() == written.rstrip():
+        if text == written.rstrip():
             return written
     raise Refused(
         "the key file was made by `rokctl repo key generate`, and is not any more what was made",
@@ -140,11 +143,6 @@ def check_label(text: str) -> str:
             hint=f"use at most {LABEL_LIMIT} bytes, without control characters",
         )
     return text
-
-
-def new_key_name(secret: Secret, entropy: Entropy) -> str:
-    """The name of a key that is to be made for the secret."""
-    return secret.key_name or entropy(_NAME).hex()
 
 
 def wrap_master(
@@ -215,6 +213,8 @@ def _whole(value: object) -> int:
 
 def unwrap_master(key: KeyBlob, secret: Secret, repository_id: str) -> bytes:
     """The master key. Raises WrongKey when it was wrapped for another secret, and CannotDerive."""
+    if isinstance(key.derivation, Blake3) and not secret.is_random:
+        raise WrongKey(f"key {key.name} is of a generated key file")
     cipher = _cipher(_derive(secret, key.salt, key.derivation))
     try:
         return bytes(cipher.open(key.nonce, key.wrapped, bytes.fromhex(repository_id)))

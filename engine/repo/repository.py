@@ -27,7 +27,7 @@ from engine.repo.descriptor import (
 from engine.repo.document import DOCUMENT_LIMIT
 from engine.repo.factcache import FactCache
 from engine.repo.index import Index
-from engine.repo.keyblob import KEYS_PREFIX, Secret, new_key_name, wrap_master
+from engine.repo.keyblob import KEYS_PREFIX, Secret
 from engine.repo.manifest import BROKEN, FORGOTTEN, TOMBSTONE_LIMIT, Manifest, open_manifest
 from engine.repo.manifestcache import ManifestCache
 from engine.repo.naming import VersionReference
@@ -35,7 +35,7 @@ from engine.repo.paper import PaperKey
 from engine.repo.reader import Reader
 from engine.repo.seal import Entropy, Keyring
 from engine.repo.session import PACK_TARGET, Purpose, Session, open_session, session_of
-from engine.repo.unlock import Unlocked, unlock
+from engine.repo.unlock import Unlocked, create_key, unlock
 from engine.store.base import Blob, BlobExists, NoSuchBlob, Store
 from engine.values import dataclass
 
@@ -88,11 +88,9 @@ def initialise(store: Store, secret: Secret | None, *, clock: Clock, entropy: En
     name = None
     if secret is not None:
         # The key stands before the descriptor: a repository that can be seen can be opened.
-        name = new_key_name(secret, entropy)
-        blob = wrap_master(
-            keyring, secret, name=name, label="", repository_id=repository_id, created=created, entropy=entropy
+        name, _ = create_key(
+            store, keyring, secret, label="", repository_id=repository_id, created=created, entropy=entropy
         )
-        store.create(f"{KEYS_PREFIX}{name}", blob)
     blob = make_descriptor(repository_id, created, keyring)
     try:
         store.create(DESCRIPTOR_KEY, blob)

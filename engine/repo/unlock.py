@@ -3,15 +3,16 @@
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import field
+from datetime import datetime
 
 from engine.errors import Damaged, Refused, RokError, WrongKey
 from engine.hand import both
 from engine.repo.derivation import CannotDerive
 from engine.repo.descriptor import Descriptor, check_seal, clear_master, read_descriptor
-from engine.repo.keyblob import KEY_LIMIT, KEYS_PREFIX, Secret, parse_key, unwrap_master
+from engine.repo.keyblob import KEY_LIMIT, KEYS_PREFIX, NAME, Secret, parse_key, unwrap_master, wrap_master
 from engine.repo.paper import PaperKey
-from engine.repo.seal import Keyring
-from engine.store.base import NoSuchBlob, Store
+from engine.repo.seal import Entropy, Keyring
+from engine.store.base import BlobExists, NoSuchBlob, Store
 from engine.values import dataclass
 
 
@@ -40,6 +41,10 @@ class Unlocked:
     key: str | None
 
 
+Found = Mapping[str, bytes | None]
+"""Keys by name, with their blobs where they were read."""
+
+
 def unlock(store: Store, ask: Callable[[], Secret | PaperKey], likely: str | None = None) -> Unlocked:
     """Learn what repository is in a store, and its keys. `ask` gives the secret, and is called only when it takes one.
 
@@ -58,12 +63,8 @@ def unlock(store: Store, ask: Callable[[], Secret | PaperKey], likely: str | Non
     return Unlocked(descriptor, keyring, key)
 
 
-Found = Mapping[str, bytes | None]
-"""Keys by name, with their blobs where they were read."""
-
-
 def _try_to_find_keys(store: Store, likely: str | None) -> Found:
-    """None where that fails: who needs one lists them again, and is told."""
+    """The likely key, else all names; nothing where that fails: who needs a key lists them again, and is told."""
     try:
         if likely is not None:
             with suppress(NoSuchBlob):
@@ -131,6 +132,45 @@ def try_keys(store: Store, repository_id: str, secret: Secret, found: Found) -> 
         except (Damaged, Refused, CannotDerive) as error:
             problem = problem or error
     return Tried(None, problem)
+
+
+def create_key(
+    store: Store,
+    keyring: Keyring,
+    secret: Secret,
+    *,
+    label: str,
+    repository_id: str,
+    created: datetime,
+    entropy: Entropy,
+) -> tuple[str, bool]:
+    """Let a secret open a repository; the name of its key, and whether that was made now.
+
+    A name that the secret tells may be taken: by the same key, which someone else has made at this moment; or by what does not
+    open this repository, as a key that is damaged or of another repository. Then the key gets a name of its own.
+    """
+
+    def create(name: str) -> str:
+        blob = wrap_master(
+            keyring,
+            secret,
+            name=name,
+            label=label,
+            repository_id=repository_id,
+            created=created,
+            entropy=entropy,
+        )
+        store.create(f"{KEYS_PREFIX}{name}", blob)
+        return name
+
+    named = secret.key_name
+    if named is not None:
+        with suppress(BlobExists):
+            return create(named), True
+        opened = try_keys(store, repository_id, secret, {named: None}).opened
+        if opened is not None and opened.master == keyring.master:
+            return named, False
+    return create(entropy(NAME).hex()), True
 
 
 def _read_key(store: Store, name: str) -> bytes:

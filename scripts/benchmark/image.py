@@ -1,6 +1,6 @@
 """An image file, pushed, changed, pushed again, restored and checked, beside zstd and beside the machine's own limit.
 
-Each phase is a process of its own, through the real command line: start-up, key derivation and fsync are counted. What a
+Each phase is a process of its own, through the real command line: start-up, opening the repository and fsync are counted. What a
 phase reads has been read once before it, so that the processor is measured and not the disk.
 """
 

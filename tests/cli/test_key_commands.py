@@ -1,13 +1,19 @@
 """`rokctl repo key`, and opening by passphrase, key file and paper copy, from the command line."""
 
+import errno
 import os
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from conftest import PASSPHRASE
 
+from engine.errors import Failed
+from engine.store.directory import DirectoryStore
 from rokctl import cli
+from rokctl.secret import write_key_file
+from tests.interrupting import interrupted_everywhere
 from tests.rights import append_only, read_only
 
 pytestmark = pytest.mark.slow
@@ -85,7 +91,7 @@ def test_the_story_of_a_generated_key_file(rokctl, world, tmp_path):
     assert passphrase.code == 0, passphrase.err
     assert len(listed(rokctl)) == 2
 
-    path.write_bytes(before.replace(before[20:21], b"x", 1))
+    path.write_bytes(before[:30] + b"x" + before[31:])
     changed = rokctl("--key-file", path, "version", "list")
     assert (changed.code, "not any more" in changed.err) == (2, True)
     assert "Traceback" not in changed.err
@@ -101,6 +107,64 @@ def test_a_key_file_is_read_once_so_it_may_come_through_a_pipe(rokctl, world, tm
     ran = rokctl("--key-file", pipe, "version", "list")
     writer.join()
     assert (ran.code, ran.err) == (0, "")
+
+
+def test_a_damaged_key_file_through_a_pipe_is_told_and_one_that_is_not_needed_is_not_read(rokctl, world, tmp_path):
+    path, pipe = tmp_path / "key", tmp_path / "pipe"
+    rokctl("repo", "key", "generate", path)
+    assert rokctl("--key-file", path, "repo", "init").code == 0
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=lambda: pipe.write_bytes(path.read_bytes()[:-4]))
+    writer.start()
+    ran = rokctl("--key-file", pipe, "version", "list")
+    writer.join()
+    assert (ran.code, "not any more" in ran.err) == (2, True)
+
+    world["ROKCTL_REPOSITORY"] = str(tmp_path / "clear")
+    assert rokctl("repo", "init", "--no-encryption").code == 0
+    assert rokctl("--key-file", pipe, "version", "list").code == 0
+
+
+def test_a_node_with_a_generated_key_file_lists_no_keys(rokctl, world, tmp_path, monkeypatch):
+    rokctl("repo", "key", "generate", tmp_path / "key")
+    assert rokctl("--key-file", tmp_path / "key", "repo", "init").code == 0
+    listed, list_ = [], DirectoryStore.list
+    monkeypatch.setattr(DirectoryStore, "list", lambda self, prefix: listed.append(prefix) or list_(self, prefix))
+    assert rokctl("--key-file", tmp_path / "key", "version", "list").code == 0
+    assert "versions/" in listed
+    assert "keys/" not in listed
+
+
+def test_a_generated_key_file_is_on_the_disk_when_it_is_said_to_be_made(tmp_path, monkeypatch):
+    synced = []
+    fsync = os.fsync
+    monkeypatch.setattr(
+        os, "fsync", lambda file: synced.append(str(Path(f"/proc/self/fd/{file}").readlink())) or fsync(file)
+    )
+    write_key_file(tmp_path / "key", b"content")
+    assert synced == [str(tmp_path / "key"), str(tmp_path)]
+
+
+def test_a_disk_without_room_is_left_without_half_a_key_file(tmp_path, monkeypatch):
+    def full(file):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(Failed, match="No space left"):
+        write_key_file(tmp_path / "key", b"content")
+    assert not (tmp_path / "key").exists()
+
+
+def test_a_key_file_is_whole_or_not_there_whenever_its_making_is_interrupted(tmp_path):
+    path = tmp_path / "key"
+
+    def scenario(interrupted):
+        path.unlink(missing_ok=True)
+        with suppress(KeyboardInterrupt), interrupted():
+            write_key_file(path, b"content")
+        assert not path.exists() or path.read_bytes() == b"content"
+
+    assert interrupted_everywhere(scenario) > 10
 
 
 def _holding(folder, text):

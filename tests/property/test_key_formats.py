@@ -109,11 +109,12 @@ def test_no_repr_shows_a_secret():
 
 
 @given(st.binary(min_size=32, max_size=32), st.text(" \r\n\t", max_size=4))
-def test_a_generated_key_file_is_random_whatever_white_space_follows(random, space):
+def test_a_generated_key_file_is_random_whatever_white_space_is_around_it(random, space):
     content = generate_key_file(lambda count: random[:count])
     secret = key_file_secret(content)
     assert secret.is_random
     assert key_file_secret(content.rstrip() + space.encode()) == secret
+    assert key_file_secret(b"\xef\xbb\xbf" + space.encode() + content) == secret
     assert isinstance(secret.derivation, Blake3)
     key = parse_key(NAME, wrapped(secret, derivation=None))
     assert unwrap_master(key, secret, ID) == KEYRING.master
@@ -123,6 +124,8 @@ def test_a_generated_key_file_is_random_whatever_white_space_follows(random, spa
 def test_a_generated_key_file_in_which_anything_was_changed_is_refused(data):
     content = generate_key_file(CountingEntropy(5))
     at = data.draw(st.integers(len(b"rokctl-key-file-1:"), len(content) - 2))
+    with pytest.raises(Refused, match="not any more"):
+        key_file_secret(b"# mine: " + content)
     changed = content[:at] + data.draw(st.binary(max_size=3)) + content[at + 1 :]
     if changed.rstrip() != content.rstrip():
         with pytest.raises(Refused, match="not any more") as caught:
@@ -147,6 +150,8 @@ def test_what_is_not_known_to_be_random_is_never_just_hashed():
     hashed = wrapped(passphrase_secret("p"), derivation=Blake3())
     with pytest.raises(Damaged, match="derivation"):
         parse_key(NAME, hashed)
+    with pytest.raises(WrongKey):
+        unwrap_master(parse_key(NAME, wrapped(key_file_secret(b"p"), derivation=Blake3())), key_file_secret(b"p"), ID)
 
 
 @pytest.mark.parametrize("text", ["", "\udcff"], ids=["empty", "not UTF-8"])

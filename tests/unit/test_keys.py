@@ -140,10 +140,16 @@ def test_of_a_generated_key_file_its_own_key_is_read_and_no_other(store, keys):
 
 
 def test_a_generated_key_file_is_tried_first_on_its_own_key(store, keys, monkeypatch):
-    for number in range(3):
-        add_cheap_key(store, keys._repository, key_file_secret(bytes([number])))
     keys.add(GENERATED)
-    monkeypatch.setattr(Scrypt, "derive", pytest.fail)
+    for number in range(3):
+        add_cheap_key(store, keys._repository, key_file_secret(bytes([number])), name=f"{number:032x}")
+    derive = keyblob._derive
+
+    def never_stretching(secret, salt, derivation):
+        assert not isinstance(derivation, Scrypt)
+        return derive(secret, salt, derivation)
+
+    monkeypatch.setattr(keyblob, "_derive", never_stretching)
     assert opened(store, GENERATED).key == GENERATED.key_name
 
 
@@ -169,18 +175,70 @@ def test_a_generated_key_file_has_one_key_however_often_it_is_added(store, keys)
         return None
 
     me = Keys(opened(Faulty(store, someone_else_first), FIRST))
-    assert me.add(ANOTHER).item.id == ANOTHER.key_name
+    late = me.add(ANOTHER, label="mine")
+    assert (late.outcome, late.item.id, late.item.label) == (Outcome.ALREADY_THERE, ANOTHER.key_name, "")
     assert len(keys.entries()) == 3
 
 
-def test_where_the_key_of_a_generated_key_file_is_damaged_it_is_said_how_to_add_it_again(store, keys):
+def likely_opened(store, secret):
+    return open_repository(store, lambda: secret, clock=CLOCK, entropy=CountingEntropy(2), likely=secret.key_name)
+
+
+def damage(store, keys):
     name = keys.add(GENERATED).item.id
     store.put(f"keys/{name}", store.get(f"keys/{name}")[:-1])
-    with pytest.raises(Refused, match="is damaged") as caught:
-        keys.add(GENERATED)
-    assert f"rokctl repo key remove {name}" in caught.value.hint
-    keys.remove(name)
-    assert keys.add(GENERATED).outcome is Outcome.CREATED
+
+
+def put_a_key_of_another_repository(store, keys):
+    other = MemoryStore(CLOCK)
+    initialise(other, GENERATED, clock=CLOCK, entropy=CountingEntropy(9))
+    store.put(f"keys/{GENERATED.key_name}", other.get(f"keys/{GENERATED.key_name}"))
+
+
+@pytest.mark.parametrize("take_the_name", [damage, put_a_key_of_another_repository])
+def test_where_what_does_not_open_has_the_name_of_a_generated_key_file_its_key_gets_another(store, keys, take_the_name):
+    take_the_name(store, keys)
+    way_in = Keys(opened(store, keys.paper()))
+    made = way_in.add(GENERATED)
+    assert (made.outcome, made.item.id == GENERATED.key_name) == (Outcome.CREATED, False)
+    assert likely_opened(store, GENERATED).key == made.item.id
+
+
+@pytest.mark.parametrize("take_the_name", [damage, put_a_key_of_another_repository])
+def test_a_change_relies_on_no_key_that_does_not_open(store, keys, take_the_name):
+    take_the_name(store, keys)
+    new = keys.change(GENERATED)
+    assert likely_opened(store, GENERATED).key == new.id
+    assert likely_opened(store, GENERATED).keyring.master == keys.paper().master
+
+
+def test_a_repository_whose_making_died_at_any_call_is_made_again_with_the_same_generated_key_file():
+    undisturbed = Faulty(MemoryStore(CLOCK))
+    initialise(undisturbed, GENERATED, clock=CLOCK, entropy=CountingEntropy(1))
+    for number in [call.number for call in undisturbed.calls]:
+        store = MemoryStore(CLOCK)
+        dying = Faulty(store, lambda call, number=number: CRASH_BEFORE if call.number == number else None)
+        with pytest.raises(Crashed):
+            initialise(dying, GENERATED, clock=CLOCK, entropy=CountingEntropy(1))
+        made = initialise(store, GENERATED, clock=CLOCK, entropy=CountingEntropy(2))
+        assert likely_opened(store, GENERATED).keyring.master == made.keyring.master
+
+
+def test_a_key_that_was_added_anew_while_it_was_put_back_stays(store, keys):
+    mine, theirs = keys.entries()[0].id, keys.add(GENERATED).item.id
+    other = Keys(opened(store, GENERATED))
+
+    def meanwhile(call):
+        if call.operation == "delete" and call.key == f"keys/{theirs}" and len([*store.list("keys/")]) == 2:
+            assert other.remove(mine) == (mine, Outcome.REMOVED)
+        if call.operation == "create" and call.key == f"keys/{theirs}":
+            Keys(opened(store, keys.paper())).add(GENERATED)
+        return None
+
+    me = Keys(opened(Faulty(store, meanwhile), FIRST))
+    with pytest.raises(Busy, match="put back"):
+        me.remove(theirs)
+    assert opened(store, GENERATED).key == theirs
 
 
 def test_a_change_to_the_generated_key_file_in_use_leaves_its_key(store, keys):
