@@ -1,7 +1,7 @@
 """rokctl, restic and borg on the same images, in turn, beside the machine's own limits.
 
-Each phase is a process of its own through the real command line: start-up, opening the repository and fsync are counted. What a phase
-reads has been read once before it, so that the processor is measured and not the disk.
+Each phase is a process of its own through the real command line: start-up, opening the repository and fsync are counted. What a
+phase reads has been read once before it, so that the processor is measured and not the disk.
 """
 
 import argparse
