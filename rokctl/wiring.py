@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from engine.repo.repository import Repository
     from engine.store.base import Store
     from rokctl.names import SnapshotName
+    from rokctl.secret import Role
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,54 +156,44 @@ class Session:
 
         `uses` is the module that works with it: it is loaded while the key is derived, so it is imported in the `with`.
         """
+        from rokctl.secret import REPOSITORY
 
-        def ask() -> "Secret | PaperKey":
-            from rokctl.secret import read_paper, read_secret
-
-            return read_paper(paper) if paper else read_secret(self.config.repository, self.world.environment)
-
-        from rokctl.secret import secret_at_hand
-
-        at_hand = None if paper else secret_at_hand(self.config.repository)
         with self.store(limit_upload=limit_upload) as store:
-            yield self._open(store, ask, uses, at_hand, stretches=paper is None)
+            yield self._open(store, self.config.repository, REPOSITORY, uses, paper)
 
     @contextmanager
     def destination(self, given: "RepositoryConfig", *, limit_upload: int | None = None) -> "Iterator[Repository]":
         """The repository that another one is copied to, open until the end of the `with`."""
-        from rokctl.secret import DESTINATION, read_secret, secret_at_hand
+        from rokctl.secret import DESTINATION
 
         if given.url is None:
             raise Refused("no repository to copy to was named", hint="give --to URL, or set ROKCTL_TO_REPOSITORY")
         with self._store_at(given.url, limit_upload=limit_upload) as store:
-            yield self._open(
-                store,
-                lambda: read_secret(given, self.world.environment, role=DESTINATION),
-                "engine.ops.copy",
-                secret_at_hand(given),
-            )
+            yield self._open(store, given, DESTINATION, "engine.ops.copy")
 
     def _open(
-        self,
-        store: "Store",
-        ask: "Callable[[], Secret | PaperKey]",
-        uses: str,
-        at_hand: "Secret | None",
-        *,
-        stretches: bool = True,
+        self, store: "Store", given: "RepositoryConfig", role: "Role", uses: str, paper: Path | None = None
     ) -> "Repository":
         # A third of the time goes into a key that is derived from a passphrase, by another core if there is one. What derives
         # it is loaded first, and alone: two threads that load wait for each other at each step.
         from engine.hand import beside
         from engine.repo.unlock import unlock
+        from rokctl.secret import read_paper, read_secret, secret_at_hand
 
-        if stretches and not (at_hand and at_hand.is_random):
+        at_hand = None if paper else secret_at_hand(given)
+
+        def ask() -> "Secret | PaperKey":
+            if paper:
+                return read_paper(paper)
+            return at_hand or read_secret(given, self.world.environment, role=role)
+
+        if not (paper or (at_hand and at_hand.is_random)):
             from engine.repo.derivation import load_stretching
 
             load_stretching()
         needed = ("engine.repo.aesgcm", "engine.repo.repository", uses)
         loaded = beside(lambda: [importlib.import_module(name) for name in needed])
-        unlocked = unlock(store, lambda: at_hand or ask(), at_hand.key_name if at_hand else None)
+        unlocked = unlock(store, ask, at_hand.key_name if at_hand else None)
         loaded()
         from engine.repo.repository import work_with
 

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import zstandard
 
-from engine.chunk.codec import Codec
+from engine.chunk.codec import Codec, expand_frame
 from engine.errors import Damaged
 from engine.pages import pages
-from engine.repo.document import EXPANDED_LIMIT, expand_frame
+from engine.repo.document import EXPANDED_LIMIT
 from engine.repo.manifest import open_manifest
 from engine.repo.map import CHUNK_LIMIT, PAGE_REGIONS, REGION_BLOCKS, decode_page, decode_region
 from engine.repo.seal import Keyring, seal_box

@@ -36,7 +36,7 @@ class Codec:
         content with its id.
         """
         try:
-            if stated_length(frame) != len(target):
+            if _stated_length(frame) != len(target):
                 raise _damaged(len(target), "its zstd frame is of another length")
             # Where there is room for all, zstd writes straight into the target: as fast as `decompress`, which allocates.
             filled = self._decompressor.stream_reader(frame).readinto(target)
@@ -46,22 +46,27 @@ class Codec:
             raise _damaged(len(target), "its zstd frame is cut short")
 
     def content(self, frame: Buffer, limit: int) -> bytes:
-        """The content of a frame, of which only the frame tells how long it is. Raises Damaged, beyond `limit` bytes too.
-
-        It takes as much memory as that, a frame that is cut short about as much again, and none takes more, whatever it says
-        of itself. What follows a frame is not looked at, nor is one that states no bytes at all: whoever calls compares the
-        content with its id.
-        """
-        length = stated_length(frame)
-        if length > limit:
-            raise Damaged(f"its zstd frame states {length} bytes, beyond the limit of {limit}")
-        try:
-            return self._decompressor.decompress(frame)
-        except zstandard.ZstdError as error:
-            raise _damaged(length, str(error)) from error
+        """The content of a frame, of which only the frame tells how long it is: `expand_frame` in this codec's memory."""
+        return expand_frame(frame, limit, self._decompressor)
 
 
-def stated_length(frame: Buffer) -> int:
+def expand_frame(frame: Buffer, limit: int, decompressor: zstandard.ZstdDecompressor | None = None) -> bytes:
+    """The content of a frame that states its length. Raises Damaged; for more than `limit` bytes before they take any memory.
+
+    A frame that is cut short may take about as much memory again, and none takes more, whatever it says of itself. What
+    follows a frame is not looked at, nor is one that states no bytes at all: whoever calls knows the content by its id, or by
+    the seal around the frame.
+    """
+    try:
+        declared = zstandard.get_frame_parameters(bytes(memoryview(frame)[:32])).content_size
+        if declared > limit:  # CONTENTSIZE_UNKNOWN is 2^64 - 1
+            raise Damaged(f"a compressed piece declares {declared} bytes, beyond the limit of {limit}")
+        return (decompressor or zstandard.ZstdDecompressor()).decompress(frame, max_output_size=limit)
+    except zstandard.ZstdError as error:
+        raise Damaged(f"decompression failed: {error}") from None
+
+
+def _stated_length(frame: Buffer) -> int:
     """How many bytes a frame says that it holds. Raises Damaged where it says nothing, or is none."""
     try:
         length = zstandard.frame_content_size(frame)

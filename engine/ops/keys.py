@@ -9,10 +9,10 @@ from typing import Final
 from engine.device.base import Made, Outcome
 from engine.errors import Busy, Damaged, NotFound, Refused
 from engine.repo.derivation import CannotDerive
-from engine.repo.keyblob import KEY_LIMIT, KEYS_PREFIX, KeyKind, Secret, check_label, parse_key
+from engine.repo.keyblob import KEYS_PREFIX, KeyKind, Secret, check_label, parse_key
 from engine.repo.paper import PaperKey
 from engine.repo.repository import Repository
-from engine.repo.unlock import Opened, create_key, list_keys, try_keys
+from engine.repo.unlock import Opened, create_key, list_keys, read_key, try_keys
 from engine.store.base import BlobExists, NoSuchBlob
 from engine.values import dataclass
 
@@ -189,7 +189,7 @@ class Keys:
         """A key as it is; None when it is gone."""
         in_use = name == self._repository.key
         try:
-            key = parse_key(name, self._store.get_range(f"{KEYS_PREFIX}{name}", 0, KEY_LIMIT + 1))
+            key = parse_key(name, read_key(self._store, name))
             label = key.label(self._repository.keyring)
         except NoSuchBlob:
             return None

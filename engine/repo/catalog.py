@@ -4,16 +4,16 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Final, Protocol, TypeVar
 
 from engine.errors import Damaged
+from engine.repo import condemnation
 from engine.repo.cache import Mask
 from engine.repo.condemnation import given_up, read_condemnations, survey_condemnations
 from engine.repo.factcache import FactCache, Read
 from engine.repo.index import Index, trust
 from engine.repo.pack import PackName, parse_pack_key, read_directory
-from engine.repo.seal import Keyring
 from engine.repo.segment import SEGMENT_LIMIT, PackFacts, decode_segment, facts_of
 from engine.repo.stated import UNTOLD, Stated
 from engine.repo.table import Table
-from engine.store.base import Blob, NoSuchBlob, Store
+from engine.store.base import Blob, NoSuchBlob
 from engine.units import MIB
 
 _BATCH_LIMIT: Final = 4 * MIB
@@ -24,18 +24,8 @@ Result = TypeVar("Result")
 Other = TypeVar("Other")
 
 
-class Grounds(Protocol):
+class Grounds(condemnation.Grounds, Protocol):
     """What is needed of a repository."""
-
-    @property
-    def store(self) -> Store:
-        """The store."""
-        ...
-
-    @property
-    def keyring(self) -> Keyring:
-        """The keys."""
-        ...
 
     @property
     def connections(self) -> int:

@@ -7,6 +7,7 @@ from typing import Any, Final, TypeVar
 
 import zstandard
 
+from engine.chunk.codec import expand_frame
 from engine.clock import LAST_MOMENT, parse_moment
 from engine.errors import Damaged, Refused
 from engine.repo.seal import Cipher, Entropy, open_box, seal_box
@@ -90,17 +91,6 @@ def open_document(magic: bytes, cipher: Cipher, blob: Buffer, what: str) -> dict
         return parse_object(expand_frame(compressed, EXPANDED_LIMIT), what)
     except Damaged as error:
         raise Damaged(f"{what} is damaged: {error.message}") from error
-
-
-def expand_frame(frame: Buffer, limit: int) -> bytes:
-    """Decompress a zstd frame that declares its size, refusing sizes beyond `limit` before any memory is taken."""
-    try:
-        declared = zstandard.get_frame_parameters(bytes(memoryview(frame)[:32])).content_size
-        if declared > limit:  # CONTENTSIZE_UNKNOWN is 2^64 - 1
-            raise Damaged(f"a compressed piece declares {declared} bytes, beyond the limit of {limit}")
-        return zstandard.ZstdDecompressor().decompress(frame, max_output_size=limit)
-    except zstandard.ZstdError as error:
-        raise Damaged(f"decompression failed: {error}") from None
 
 
 class Fields:

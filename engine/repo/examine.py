@@ -113,7 +113,7 @@ class _Examiner:
     def __init__(self, repository: Repository, believed: Believed, progress: Progress) -> None:
         self._store, self._keyring, self._progress = repository.store, repository.keyring, progress
         self._believed = believed
-        self._expander = Expander()
+        self._room = RecordRoom()
         self._blob = Scratch(PACK_LIMIT)
         self.found = Examined()
 
@@ -165,7 +165,7 @@ class _Examiner:
             self.found.problems[name.key] = problem
 
     def _bad_records(self, name: PackName, kind: PackKind, records: Iterable[Record], blob: memoryview) -> list[Record]:
-        opener, bad = RecordOpener(self._keyring, name, kind, self._expander), []
+        opener, bad = RecordOpener(self._keyring, name, kind, self._room), []
         for record in records:
             try:
                 opener.check(record, blob)
@@ -184,8 +184,8 @@ class Opened:
     blocks: int
 
 
-class Expander:
-    """What it takes to open records, one after the other. One thread."""
+class RecordRoom:
+    """Where one thread opens records, each where the one before was."""
 
     def __init__(self) -> None:
         self.codec = Codec()
@@ -195,14 +195,14 @@ class Expander:
 class RecordOpener:
     """Opens the records of one pack, whose whole blob is at hand, and compares each with its id. One thread.
 
-    `expander` is the thread's, for all of its packs.
+    `room` is the thread's, for all of its packs.
     """
 
-    def __init__(self, keyring: Keyring, name: PackName, kind: PackKind, expander: Expander) -> None:
+    def __init__(self, keyring: Keyring, name: PackName, kind: PackKind, room: RecordRoom) -> None:
         self._cipher = keyring.cipher("pack", str(name))
         self._key = keyring.subkey("chunk id" if kind is PackKind.CHUNKS else "map id")
         self._kind = kind
-        self._expander = expander
+        self._room = room
 
     def open(self, record: Record, blob: memoryview) -> Opened:
         """The record at its place in the blob. Raises Damaged."""
@@ -214,7 +214,7 @@ class RecordOpener:
     def check(self, record: Record, blob: memoryview) -> None:
         """The same, and nothing is kept of it."""
         sealed = _sealed(record, blob)
-        self._identity(record, sealed, self._expander.payload.first(len(sealed) - TAG))
+        self._identity(record, sealed, self._room.payload.first(len(sealed) - TAG))
 
     def _identity(self, record: Record, sealed: memoryview, payload: memoryview) -> tuple[ChunkId, int]:
         """Open the record into `payload`; its id, and how many blocks its content has. Raises Damaged."""
@@ -222,7 +222,7 @@ class RecordOpener:
         if self._kind is PackKind.MAPS:
             identity, blocks = ChunkId(blake3(payload, key=self._key).digest()), 0
         else:
-            content = payload if record.raw else self._expander.codec.content(payload, CHUNK_LIMIT)
+            content = payload if record.raw else self._room.codec.content(payload, CHUNK_LIMIT)
             identity, blocks = ChunkId(chunk_id(self._key, content)), len(content) // BLOCK
         if identity[: len(record.chunk)] != record.chunk:
             raise Damaged("its content is not what its id says")

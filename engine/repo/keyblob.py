@@ -14,7 +14,7 @@ from engine.clock import parse_moment
 from engine.errors import Damaged, Refused, WrongKey
 from engine.repo.derivation import DERIVATIONS, TODAY, Blake3, Derivation
 from engine.repo.document import canonical, parse_object
-from engine.repo.seal import BOX_OVERHEAD, NONCE, TAG, Cipher, Entropy, Keyring, open_box, seal_box
+from engine.repo.seal import BOX_OVERHEAD, NONCE, TAG, Cipher, Entropy, Keyring, aes_gcm, open_box, seal_box
 from engine.units import KIB, MIB
 from engine.values import dataclass
 
@@ -160,7 +160,7 @@ def wrap_master(
     derivation = derivation or secret.derivation
     salt, nonce = entropy(_SALT), entropy(NONCE)
     wrapped = bytearray(_MASTER + TAG)
-    cipher = _cipher(_derive(secret, salt, derivation))
+    cipher = aes_gcm(_derive(secret, salt, derivation))
     cipher.seal_into(nonce, keyring.master, memoryview(wrapped), bytes.fromhex(repository_id))
     sealed_label = seal_box(_label_cipher(keyring, name), label.encode(), entropy) if label else b""
     document: dict[str, Any] = {
@@ -215,7 +215,7 @@ def unwrap_master(key: KeyBlob, secret: Secret, repository_id: str) -> bytes:
     """The master key. Raises WrongKey when it was wrapped for another secret, and CannotDerive."""
     if isinstance(key.derivation, Blake3) and not secret.is_random:
         raise WrongKey(f"key {key.name} is of a generated key file")
-    cipher = _cipher(_derive(secret, key.salt, key.derivation))
+    cipher = aes_gcm(_derive(secret, key.salt, key.derivation))
     try:
         return bytes(cipher.open(key.nonce, key.wrapped, bytes.fromhex(repository_id)))
     except Damaged:
@@ -227,13 +227,7 @@ def _derive(secret: Secret, salt: bytes, derivation: Derivation) -> bytes:
 
 
 def _label_cipher(keyring: Keyring, name: str) -> Cipher:
-    return _cipher(keyring.subkey("key label", name))
-
-
-def _cipher(key: bytes) -> Cipher:
-    from engine.repo.aesgcm import AesGcm  # while a key is derived from a secret, who opens a repository loads it
-
-    return AesGcm(key)
+    return aes_gcm(keyring.subkey("key label", name))
 
 
 def _sum(document: Mapping[str, Any]) -> str:

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 from blake3 import blake3
 
+from engine.chunk.codec import expand_frame
 from engine.chunk.identity import chunk_id
 from engine.errors import Damaged
-from engine.repo.document import expand_frame
 from engine.repo.filler import PackFiller
 from engine.repo.map import BLOCK, CHUNK_LIMIT, REFERENCE
 from engine.repo.pack import ID, ChunkId, Directory, PackKind, Record

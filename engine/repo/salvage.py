@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from engine.errors import Damaged
 from engine.repo.diagnosis import Diagnosis
-from engine.repo.examine import Expander, Opened, RecordOpener
+from engine.repo.examine import Opened, RecordOpener, RecordRoom
 from engine.repo.filler import PackFiller
 from engine.repo.map import REFERENCE
 from engine.repo.pack import PACK_LIMIT, Directory, PackKind, PackName, Record, read_directory
@@ -36,7 +36,7 @@ class Salvage:
         }
         self._saved: set[bytes] = set()
         self._filler = PackFiller(repository, owner)
-        self._expander = Expander()
+        self._room = RecordRoom()
 
     @property
     def facts(self) -> Sequence[PackFacts]:
@@ -54,7 +54,7 @@ class Salvage:
         directory = self._directory(name, blob)
         records = directory.records if directory else tuple(self._stated(name))
         kind = directory.kind if directory else self._stated_kind(name)
-        opened, lost = _open_all(RecordOpener(self._repository.keyring, name, kind, self._expander), records, blob)
+        opened, lost = _open_all(RecordOpener(self._repository.keyring, name, kind, self._room), records, blob)
         if directory is not None and not lost:
             return None
         wanted = [record for record in opened if not self._is_elsewhere(record.chunk[:REFERENCE])]

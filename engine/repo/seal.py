@@ -68,6 +68,13 @@ class Unencrypted:
         return hasher.digest(length=TAG)
 
 
+def aes_gcm(key: bytes) -> Cipher:
+    """AES-256-GCM by one key; it is loaded for the first of them, by who opens a repository while a key is derived."""
+    from engine.repo.aesgcm import AesGcm
+
+    return AesGcm(key)
+
+
 def opened_length(sealed: Buffer) -> int:
     """How long what was sealed is. Raises Damaged."""
     if len(sealed) < TAG:
@@ -102,11 +109,7 @@ class Keyring:
     def cipher(self, purpose: str, name: str) -> Cipher:
         """The cipher of one blob."""
         key = self.subkey(purpose, name)
-        if not self.encrypted:
-            return Unencrypted(key)
-        from engine.repo.aesgcm import AesGcm
-
-        return AesGcm(key)
+        return aes_gcm(key) if self.encrypted else Unencrypted(key)
 
     @property
     def cut_seed(self) -> int:

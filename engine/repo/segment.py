@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 import zstandard
 
+from engine.chunk.codec import expand_frame
 from engine.errors import Damaged
-from engine.repo.document import expand_frame
 from engine.repo.map import REFERENCE
 from engine.repo.pack import HEADER, PACK_LIMIT, RAW_BIT, ChunkId, Directory, PackKind, PackName, Record
 from engine.repo.seal import Entropy, Keyring, open_box, seal_box

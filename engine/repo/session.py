@@ -23,6 +23,7 @@ from blake3 import blake3
 
 from engine.clock import Clock
 from engine.errors import Damaged, Failed, NotFound, RokError, Unreachable
+from engine.repo import catalog
 from engine.repo.catalog import Catalog
 from engine.repo.condemnation import read_condemnations
 from engine.repo.document import Fields, open_document, seal_document
@@ -34,7 +35,7 @@ from engine.repo.pack import ChunkId, Directory, PackBuilder, PackKind, PackName
 from engine.repo.reader import Reader
 from engine.repo.seal import Entropy, Keyring
 from engine.repo.segment import PackFacts, facts_of, segments_of
-from engine.store.base import BlobExists, Buffer, NoSuchBlob, Store, Unknown
+from engine.store.base import BlobExists, Buffer, NoSuchBlob, Unknown
 from engine.units import MIB
 from engine.values import dataclass
 from engine.writebehind import WriteBehind
@@ -89,18 +90,8 @@ class Purpose:
 Follow = Callable[[Manifest], Purpose | None]
 
 
-class Grounds(Protocol):
+class Grounds(catalog.Grounds, Protocol):
     """What a session needs of its repository."""
-
-    @property
-    def store(self) -> Store:
-        """The store."""
-        ...
-
-    @property
-    def keyring(self) -> Keyring:
-        """The keys."""
-        ...
 
     @property
     def clock(self) -> Clock:
@@ -114,10 +105,6 @@ class Grounds(Protocol):
 
     def manifest(self, version: str) -> Manifest:
         """A committed version. Raises NotFound."""
-        ...
-
-    def both(self, one: Callable[[], Result], other: Callable[[], Other]) -> tuple[Result, Other]:
-        """Two calls at once that do not wait for each other."""
         ...
 
     @property

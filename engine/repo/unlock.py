@@ -68,7 +68,7 @@ def _try_to_find_keys(store: Store, likely: str | None) -> Found:
     try:
         if likely is not None:
             with suppress(NoSuchBlob):
-                return {likely: _read_key(store, likely)}
+                return {likely: read_key(store, likely)}
         return dict.fromkeys(list_keys(store))
     except RokError:
         return {}
@@ -124,7 +124,7 @@ def try_keys(store: Store, repository_id: str, secret: Secret, found: Found) -> 
     for name in sorted(found, key=lambda name: name != named):
         try:
             blob = found[name]
-            key = parse_key(name, _read_key(store, name) if blob is None else blob)
+            key = parse_key(name, read_key(store, name) if blob is None else blob)
             if key.kind is secret.kind:
                 return Tried(Opened(unwrap_master(key, secret, repository_id), name), problem)
         except (WrongKey, NoSuchBlob):  # another's; or removed since it was listed
@@ -173,5 +173,6 @@ def create_key(
     return create(entropy(NAME).hex()), True
 
 
-def _read_key(store: Store, name: str) -> bytes:
+def read_key(store: Store, name: str) -> bytes:
+    """The blob of a key; of one that is too large a byte more than it may have. Raises NoSuchBlob."""
     return store.get_range(f"{KEYS_PREFIX}{name}", 0, KEY_LIMIT + 1)

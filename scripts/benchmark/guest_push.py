@@ -1,8 +1,8 @@
 """The daily push in the guest: of a thin volume and of a reflinked file, beside restic reading the same snapshot.
 
 A day's work changes 6 % of the data, as whole files: a part is written anew, a part is added, a part is removed. As most
-files, they end within a block. restic
-(which has no way to know what changed in a device) reads it all, from the device or the file that rokctl reads.
+files, they end within a block. restic (which has no way to know what changed in a device) reads it all, from the device or the
+file that rokctl reads.
 """
 
 import json

@@ -47,7 +47,7 @@ def create_repository(folder: Path) -> None:
 
 
 def opened(folder: Path) -> Any:
-    """The repository in a folder, with the node's caches beside it; opened once by a process, which takes a fifth of a second."""
+    """The repository in a folder, with the node's caches beside it; opened once by a process."""
     from engine.clock import SystemClock
     from engine.repo.keyblob import key_file_secret
     from engine.repo.repository import open_repository
@@ -65,7 +65,7 @@ def opened(folder: Path) -> Any:
 
 
 def reopened(folder: Path) -> Any:
-    """The same, with nothing read of it yet; without the key's time."""
+    """The same, with nothing read of it yet; without the time to unlock it."""
     from engine.repo.repository import Repository
 
     known = opened(folder)

@@ -132,9 +132,8 @@ def measure(folder: Path, layout: Layout) -> dict[str, Any]:
     in_another_process(lambda: make_metadata(folder, layout))
     say("making a repository that holds the older one")
     in_another_process(lambda: make_base(folder, layout))
-    in_another_process(
-        lambda: opened(folder).catalog.index_for_writing()
-    )  # the node has a cache: it has pushed the base
+    # The node has a cache: it has pushed the base.
+    in_another_process(lambda: opened(folder).catalog.index_for_writing())
     warm(folder / "metadata")
     bench = [sys.executable, str(ROOT / "scripts" / "bench")]
     made = ["--folder", str(folder), "--data-blocks", str(layout.data_blocks), "--places", str(layout.places)]

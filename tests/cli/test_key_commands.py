@@ -87,7 +87,7 @@ def test_the_story_of_a_generated_key_file(rokctl, world, tmp_path):
     assert (key["kind"], key["derivation"], key["state"]) == ("key file", "blake3", "good")
     same = rokctl("--key-file", path, "repo", "key", "change", "--new-key-file", path)
     assert same.out == f"key {key['id']} (key file): already there\n"
-    passphrase = rokctl("--key-file", path, "repo", "key", "add", "--new-password-file", _holding(tmp_path, PASSPHRASE))
+    passphrase = rokctl("--key-file", path, "repo", "key", "add", "--new-password-file", world["ROKCTL_PASSWORD_FILE"])
     assert passphrase.code == 0, passphrase.err
     assert len(listed(rokctl)) == 2
 
@@ -165,12 +165,6 @@ def test_a_key_file_is_whole_or_not_there_whenever_its_making_is_interrupted(tmp
         assert not path.exists() or path.read_bytes() == b"content"
 
     assert interrupted_everywhere(scenario) > 10
-
-
-def _holding(folder, text):
-    path = folder / "passphrase"
-    path.write_text(text)
-    return path
 
 
 def test_the_list_is_a_table_for_people(rokctl, encrypted):

@@ -16,6 +16,7 @@ from engine.errors import WrongKey
 from engine.repo import keyblob
 from engine.repo.derivation import Argon2id, Derivation, Scrypt
 from engine.repo.keyblob import (
+    Secret,
     generate_key_file,
     key_file_secret,
     parse_key,
@@ -47,11 +48,15 @@ SECRETS = {"passphrase": passphrase_secret(PASSPHRASE), "key file": key_file_sec
 
 
 def blob(kind: str, derivation: Derivation) -> bytes:
+    return wrapped(SECRETS[kind], NAMES[kind], "ключ 🔑", derivation)
+
+
+def wrapped(secret: Secret, name: str, label: str, derivation: Derivation | None = None) -> bytes:
     return wrap_master(
         Keyring(MASTER, encrypted=True),
-        SECRETS[kind],
-        name=NAMES[kind],
-        label="ключ 🔑",
+        secret,
+        name=name,
+        label=label,
         repository_id=ID,
         created=TIME,
         entropy=CountingEntropy(7),
@@ -73,16 +78,8 @@ GENERATED = GOLDEN / "keys-v1-generated.json"
 def make_generated() -> dict[str, str]:
     content = generate_key_file(CountingEntropy(8))
     secret = key_file_secret(content)
-    blob = wrap_master(
-        Keyring(MASTER, encrypted=True),
-        secret,
-        name=str(secret.key_name),
-        label="node",
-        repository_id=ID,
-        created=TIME,
-        entropy=CountingEntropy(7),
-    )
-    return {"file": content.decode(), "name": str(secret.key_name), "blob": blob.decode()}
+    name = str(secret.key_name)
+    return {"file": content.decode(), "name": name, "blob": wrapped(secret, name, "node").decode()}
 
 
 if __name__ == "__main__":

@@ -8,9 +8,10 @@ from blake3 import blake3
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from engine.chunk.codec import expand_frame
 from engine.errors import Damaged, Refused, RokError
 from engine.repo import descriptor as descriptors
-from engine.repo.document import canonical, expand_frame, open_document, seal_document
+from engine.repo.document import canonical, open_document, seal_document
 from engine.repo.manifest import (
     Manifest,
     Member,

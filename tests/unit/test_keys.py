@@ -39,6 +39,22 @@ def opened(store, secret, seed=2):
     return open_repository(store, lambda: secret, clock=CLOCK, entropy=CountingEntropy(seed))
 
 
+def likely_opened(store, secret):
+    return open_repository(store, lambda: secret, clock=CLOCK, entropy=CountingEntropy(2), likely=secret.key_name)
+
+
+def lack_scrypt(monkeypatch):
+    """Let this machine lack the memory for scrypt."""
+    derive = keyblob._derive
+
+    def lacking(secret, salt, derivation):
+        if isinstance(derivation, Scrypt):
+            raise CannotDerive("no memory")
+        return derive(secret, salt, derivation)
+
+    monkeypatch.setattr(keyblob, "_derive", lacking)
+
+
 def add_cheap_key(store, repository, secret, name=None):
     """A key as a program of long ago might have written it: weak."""
     name = name or repository.entropy(16).hex()
@@ -72,15 +88,9 @@ def test_a_passphrase_and_a_key_file_open_the_same_repository(store, keys):
 
 
 def test_a_key_that_cannot_be_derived_here_keeps_no_other_one_from_opening(store, keys, monkeypatch):
-    derive, own = keyblob._derive, keys._repository.key
+    own = keys._repository.key
     add_cheap_key(store, keys._repository, FIRST, name="00" * 16)  # they are tried in the order of their names
-
-    def lacking(secret, salt, derivation):
-        if isinstance(derivation, Scrypt):
-            raise CannotDerive("no memory")
-        return derive(secret, salt, derivation)
-
-    monkeypatch.setattr(keyblob, "_derive", lacking)
+    lack_scrypt(monkeypatch)
     assert opened(store, FIRST).key == own
     store.delete(f"keys/{own}")
     with pytest.raises(CannotDerive):
@@ -98,14 +108,7 @@ def test_a_key_that_was_changed_while_a_person_typed_opens(store, keys):
 
 def test_whether_a_secret_opens_a_key_is_not_guessed_where_it_cannot_be_derived(store, keys, monkeypatch):
     add_cheap_key(store, keys._repository, SECOND)
-    derive = keyblob._derive
-
-    def lacking(secret, salt, derivation):
-        if isinstance(derivation, Scrypt):
-            raise CannotDerive("no memory")
-        return derive(secret, salt, derivation)
-
-    monkeypatch.setattr(keyblob, "_derive", lacking)
+    lack_scrypt(monkeypatch)
     with pytest.raises(CannotDerive):
         keys.add(SECOND)
     assert len(keys.entries()) == 2
@@ -131,9 +134,7 @@ def test_of_a_generated_key_file_its_own_key_is_read_and_no_other(store, keys):
     for secret in (FILE, ANOTHER, GENERATED):
         keys.add(secret)
     reads = Faulty(store)
-    there = open_repository(
-        reads, lambda: GENERATED, clock=CLOCK, entropy=CountingEntropy(2), likely=GENERATED.key_name
-    )
+    there = likely_opened(reads, GENERATED)
     assert there.key == GENERATED.key_name
     assert there.keyring.master == keys.paper().master
     assert {call.key for call in reads.calls} == {"repository", f"keys/{GENERATED.key_name}"}
@@ -158,10 +159,7 @@ def test_another_key_of_a_generated_key_file_opens_where_its_own_does_not(store,
     other = add_cheap_key(store, keys._repository, GENERATED)  # by a program that knew no generated ones
     if hurt:
         store.put(f"keys/{GENERATED.key_name}", b"{}")
-    there = open_repository(
-        store, lambda: GENERATED, clock=CLOCK, entropy=CountingEntropy(2), likely=GENERATED.key_name
-    )
-    assert there.key == other
+    assert likely_opened(store, GENERATED).key == other
 
 
 def test_a_generated_key_file_has_one_key_however_often_it_is_added(store, keys):
@@ -178,10 +176,6 @@ def test_a_generated_key_file_has_one_key_however_often_it_is_added(store, keys)
     late = me.add(ANOTHER, label="mine")
     assert (late.outcome, late.item.id, late.item.label) == (Outcome.ALREADY_THERE, ANOTHER.key_name, "")
     assert len(keys.entries()) == 3
-
-
-def likely_opened(store, secret):
-    return open_repository(store, lambda: secret, clock=CLOCK, entropy=CountingEntropy(2), likely=secret.key_name)
 
 
 def damage(store, keys):
