@@ -1,6 +1,7 @@
 """An interruption at each moment at which Python lets the handler of a signal run, one after the other."""
 
 import dis
+import gc
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -70,7 +71,7 @@ class _Meeting:
             self._before.clear()
 
     def _global(self, frame: FrameType, event: str, _argument: object) -> Callable | None:
-        if frame.f_globals.get("__name__") in _LEFT_ALONE:
+        if frame.f_globals.get("__name__") in _LEFT_ALONE or _is_called_by_the_collector(frame):
             return None
         frame.f_trace_opcodes = True
         return self._local
@@ -90,3 +91,8 @@ class _Meeting:
                 self.was_met = True
                 raise KeyboardInterrupt
         return self._local
+
+
+def _is_called_by_the_collector(frame: FrameType) -> bool:
+    """Python drops what is raised in there, too. Hypothesis has such a function, in whatever process it has run."""
+    return any(getattr(callback, "__code__", None) is frame.f_code for callback in gc.callbacks)

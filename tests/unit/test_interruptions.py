@@ -1,5 +1,6 @@
 """When Ctrl-C and SIGTERM are raised: at once, but never where a lock of the interpreter's library would stay locked."""
 
+import gc
 import importlib
 import io
 import itertools
@@ -8,6 +9,7 @@ import signal
 import sys
 import threading
 import time
+from contextlib import suppress
 from types import SimpleNamespace
 
 import pytest
@@ -239,3 +241,21 @@ def test_what_is_ignored_from_the_start_stays_ignored():
             signal.raise_signal(signal.SIGINT)
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def test_what_the_collector_of_garbage_calls_is_left_alone_since_what_is_raised_in_there_is_dropped():
+    def called(phase, info):
+        len(info)
+
+    def collect():
+        len([gc.collect()])
+
+    def scenario(interrupted):
+        with suppress(KeyboardInterrupt), interrupted():
+            collect()
+
+    gc.callbacks.append(called)
+    try:
+        assert interrupted_everywhere(scenario) > 0
+    finally:
+        gc.callbacks.remove(called)
