@@ -12,9 +12,9 @@ from typing import Final, TypeVar
 
 import numpy as np
 
-from engine.chunk.fingerprint import Flags, Window
 from engine.chunk.grid import BLOCK, REGION_BLOCKS
-from engine.chunk.rule import AHEAD, BEHIND, LONGEST, Borders
+from engine.chunk.rule import AHEAD, BEHIND, LONGEST, Borders, Flags
+from engine.chunk.window import Window
 from engine.values import dataclass
 
 __all__ = ["BLOCK", "REGION_BLOCKS", "Fresh", "Hole", "Kept", "Read", "Window", "cut", "recut"]
@@ -194,21 +194,20 @@ class _Scan:
         first = max(start - BEHIND + 1, hole_edge)  # no decision looks back across a zero block
         if first > self._known:
             self._base = self._known = first
-            self._borders.begin(start)
 
     def piece(self, start: int, goal: int) -> Hole | Fresh:
         """What begins at `start`: a chunk, or zeros (which may go on where the Hole ends).
 
         Reads as much as fits at a time, but beyond the block `goal` only when it must.
         """
-        end, is_hole = self._edge(start)
+        edge, is_hole = self._edge(start)
         if is_hole:
-            return Hole(start, end - start)
+            return Hole(start, edge - start)
         while start >= self._borders.settled:
             self._advance(start, goal)
         if self._borders.is_zero(start):
             return Hole(start, self._borders.zeros_end(start) - start)
-        while (end := self._borders.chunk_end(start)) >= self._borders.settled:
+        while (end := self._borders.chunk_end(start, self._hashes)) is None:
             self._advance(start, goal)
         return Fresh(start, end - start, self._window.body(start - self._base, end - start))
 
@@ -241,7 +240,10 @@ class _Scan:
     def _learn(self, start: int, blocks: int) -> None:
         place = start - self._base
         self._read(start * BLOCK, self._window.room(place, blocks))
-        self._borders.learn(start, self._window.fingerprint(place, blocks, self._seed))
+        self._borders.learn(start, self._window.kinds(place, blocks))
+
+    def _hashes(self, start: int, end: int) -> Iterator[int]:
+        return self._window.hashes(start - self._base, end - self._base, self._seed)
 
     def _edge(self, block: int) -> tuple[int, bool]:
         """Where the known hole, or what lies between known holes, ends that `block` is in; whether it is a hole."""

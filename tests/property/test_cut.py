@@ -279,6 +279,16 @@ def test_a_file_of_32_kib_is_a_chunk_of_its_own_among_small_files():
     assert cut_all([*small, *big, *small]) == [(8, False), (8, False), (8, False)]
 
 
+def test_a_hash_is_asked_for_only_where_it_can_say_where_a_chunk_ends(monkeypatch):
+    asked: list[tuple[int, int]] = []
+    hashes = Window.hashes
+    monkeypatch.setattr(Window, "hashes", lambda self, *given: asked.append(given[:2]) or hashes(self, *given))
+    small, file = [*MIDDLES[0][:15], TAILS[0][0]], [*MIDDLES[0][:99], TAILS[0][0]]
+
+    assert cut_all([*small, ZERO, *file]) == [(16, False), (1, True), (100, False)]
+    assert asked == [(17 + 16, 117)]
+
+
 def test_a_block_made_to_have_the_hash_of_the_zero_block_is_not_lost():
     # Of xxh3 with a seed: the first two words of its secret, and words that leave its sums as zeros would. In each, one
     # half meets a half of the secret that the seed has made zero, and together they add up to zero.

@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import inspect
 import itertools
 import pickle
 import threading
@@ -191,3 +192,13 @@ def test_the_first_value_may_be_an_unpickled_one():
     second.__setstate__(["a"])
     assert first == second
     assert repr(first).endswith("Fresh(name='a')")
+
+
+def test_a_class_without_words_of_its_own_is_declared_without_a_look_at_its_signature(monkeypatch):
+    monkeypatch.setattr(inspect, "signature", lambda _: pytest.fail("looked at"))
+
+    @values.dataclass(frozen=True, slots=True)
+    class Wordless:
+        number: int
+
+    assert Wordless.__doc__ == "Wordless"

@@ -1,27 +1,16 @@
-"""What each 4 KiB block says to the rule that cuts chunks: a hash, whether it is all zeros, whether a file ends in it."""
+"""A read buffer, and what each 4 KiB block in it says to the rule that cuts chunks: its kind, and its hash."""
 
+from collections.abc import Iterator
 from itertools import repeat
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 from xxhash import xxh3_64_intdigest
 
 from engine.chunk.grid import BLOCK
+from engine.chunk.rule import MIDDLE, TAIL, ZERO
 from engine.pages import pages
 from engine.units import MIB
-from engine.values import dataclass
-
-Flags = NDArray[np.bool_]
-
-
-@dataclass(frozen=True, slots=True)
-class Fingerprints:
-    """One entry for each of some adjacent blocks."""
-
-    hashes: NDArray[np.uint64]  # seeded xxh3_64: decides cuts, and never what is equal
-    zero: Flags  # all 4096 bytes are zero
-    tail: Flags  # not zero, and its last 8 bytes are: a filesystem pads the last block of a file so
 
 
 class Window:
@@ -56,13 +45,16 @@ class Window:
         """Copy some blocks to the start of the window."""
         self._memory.move(0, start * BLOCK, blocks * BLOCK)
 
-    def fingerprint(self, start: int, blocks: int, seed: int) -> Fingerprints:
-        """Look at some blocks."""
-        end = start + blocks
-        hashes = np.fromiter(map(xxh3_64_intdigest, self._slices[start:end], repeat(seed)), np.uint64, blocks)
-        zero = hashes == xxh3_64_intdigest(bytes(BLOCK), seed)
-        if zero.any():
-            # Whoever knows the seed can make a block with the hash of the zero block; it must not be lost.
-            seeming = slice(int(zero.argmax()), blocks - int(zero[::-1].argmax()))
-            zero[seeming] &= ~self._words[start:end][seeming].any(axis=1)
-        return Fingerprints(hashes, zero, (self._words[start:end, -1] == 0) & ~zero)
+    def kinds(self, start: int, blocks: int) -> bytes:
+        """The kinds of some blocks, a byte each."""
+        words = self._words[start : start + blocks]
+        padded = words[:, -1] == 0  # a filesystem fills the last block of a file up with zeros
+        kinds = np.where(padded, np.uint8(TAIL[0]), np.uint8(MIDDLE[0]))
+        empty = np.flatnonzero(padded & (words[:, 0] == 0))
+        if len(empty):
+            kinds[empty[~words[empty].any(axis=1)]] = ZERO[0]
+        return kinds.tobytes()
+
+    def hashes(self, start: int, end: int, seed: int) -> Iterator[int]:
+        """The seeded xxh3_64 of each block from `start` to before `end`: decides cuts, and never what is equal."""
+        return map(xxh3_64_intdigest, self._slices[start:end], repeat(seed))
