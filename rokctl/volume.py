@@ -4,7 +4,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
@@ -25,6 +25,8 @@ from rokctl.render import Amount, plain
 from rokctl.wiring import Session
 
 if TYPE_CHECKING:
+    from io import BufferedReader
+
     from engine.ops.volume import Stream
 
 app = noun("Volumes: block devices in a pool.")
@@ -159,12 +161,13 @@ def _origin(session: Session, file: str, size: int | None) -> "Iterator[Path | S
     """Where the bytes come from. A pipe does not tell how many there are: unless that was said, it is kept in a file first."""
     from engine.ops.volume import Stream, spooled
 
+    body = cast("BufferedReader", sys.stdin.buffer)  # which typing knows less of
     if file != "-":
         yield Path(file)
     elif size is not None:
-        yield Stream(sys.stdin.buffer, size)
+        yield Stream(body, size)
     else:
-        with spooled(sys.stdin.buffer, session.state_directory / "spool") as spool:
+        with spooled(body, session.state_directory / "spool") as spool:
             yield spool
 
 

@@ -8,6 +8,8 @@ import contextlib
 import errno
 import os
 import stat
+import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from mmap import PAGESIZE
@@ -115,6 +117,15 @@ def new_file(path: str, size: int) -> Iterator[Target]:
                 raise translated(error, path, f"making a file of {size} bytes") from error
             raise
     sync_directory(final.parent)
+
+
+@contextmanager
+def nameless_file(directory: Path) -> Iterator[tuple[Path, Target]]:
+    """A new file without a name, open to write, which grows as it is written and is gone after the `with`; and a path to it."""
+    with tempfile.TemporaryFile(dir=directory, buffering=0) as file, _around_the_cache(file.fileno()) as direct:
+        target = _FileTarget(file.fileno(), direct, str(directory))
+        target.size = sys.maxsize
+        yield Path(f"/proc/self/fd/{file.fileno()}"), target
 
 
 def _is_nobodys(file: int, path: Path) -> bool:
@@ -280,10 +291,11 @@ class _FileTarget:
         What cannot be written so is left to an ordinary write. An error of the disk is told at once: an ordinary write to a
         block device ends in the cache, and the error would come to light with the last flush.
         """
-        if self._direct is None or len(view) < _LONG or (offset | len(view)) % PAGESIZE or not begins_a_page(view):
+        whole = view[: len(view) // PAGESIZE * PAGESIZE]
+        if self._direct is None or len(whole) < _LONG or offset % PAGESIZE or not begins_a_page(view):
             return 0
         try:
-            return os.pwrite(self._direct, view, offset)
+            return os.pwrite(self._direct, whole, offset)
         except OSError as error:
             if error.errno not in _CANNOT_DIRECTLY:
                 raise translated(error, self._path, f"writing at byte {offset}") from error

@@ -4,15 +4,15 @@ The import can be repeated: until all of it is written, the volume is marked as 
 taken of it, and asking again starts afresh. Runs of zeros are not written; they stay holes.
 """
 
-import tempfile
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import Final, Protocol
 
 from engine.device.base import Pool, Source, Volume, check_size
-from engine.device.blockio import allocated, open_source, translated
+from engine.device.blockio import allocated, nameless_file, open_source, translated
 from engine.device.naming import check_name
 from engine.errors import Failed, NotFound, Refused
 from engine.extent import between
@@ -29,6 +29,14 @@ _ZEROS: Final = bytes(64 * KIB)  # a run of zeros is seen where it fills one of 
 Piece = tuple[int, memoryview]  # an offset, and what the image holds there
 
 
+class Body(Protocol):
+    """What bytes arrive by, one after the other."""
+
+    def readinto(self, target: memoryview, /) -> int:
+        """Fill the start of `target`; how many bytes that were: 0 at the end alone."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Stream:
     """Bytes that arrive one after the other, as on standard input, and how many they must be.
@@ -36,7 +44,7 @@ class Stream:
     The size is asked for because a stream whose producer died looks like one that came to its end.
     """
 
-    body: BinaryIO
+    body: Body
     size: int
 
 
@@ -66,23 +74,20 @@ def import_volume(pool: Pool, name: str, origin: Path | Stream, *, progress: Pro
 
 
 @contextmanager
-def spooled(body: BinaryIO, directory: Path) -> Iterator[Path]:
+def spooled(body: Body, directory: Path) -> Iterator[Path]:
     """A stream of unknown size as a file, which has no name and is gone after the `with`. Runs of zeros take no space.
 
     Nothing can tell whether the stream came to its true end. Raises OutOfSpace and the like when the file cannot be written.
     """
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=directory) as file:
+        with nameless_file(directory) as (spool, target):
             size = 0
-            while piece := body.read(_STEP):
-                for offset, run in _data_runs(size, memoryview(piece)):
-                    file.seek(offset)
-                    file.write(run)
-                size += len(piece)
-            file.truncate(size)
-            file.flush()
-            spool = Path(f"/proc/self/fd/{file.fileno()}")
+            for start, piece in _pieces_of_body(body):
+                for offset, run in _data_runs(start, piece):
+                    target.write(offset, run)
+                size = start + len(piece)
+            os.truncate(spool, size)
             yield spool
     except OSError as error:
         raise translated(error, str(directory), "keeping the stream") from error
@@ -156,15 +161,28 @@ def _pieces_of_source(path: str, source: Source) -> Iterator[Piece]:
 def _pieces_of_stream(stream: Stream) -> Iterator[Piece]:
     """All of the stream. Raises Failed when it does not end at its size."""
     hint = "give its exact size, and see that its producer succeeds"
-    position = 0
-    while body := stream.body.read(_STEP):
-        if position + len(body) > stream.size:
+    end = 0
+    for start, piece in _pieces_of_body(stream.body):
+        end = start + len(piece)
+        if end > stream.size:
             raise Failed(f"the stream goes on after the {stream.size} bytes that it was said to have", hint=hint)
-        yield position, memoryview(body)
-        position += len(body)
-    if position < stream.size:
-        message = f"the stream ended at byte {position}, before the {stream.size} that it was said to have"
+        yield start, piece
+    if end < stream.size:
+        message = f"the stream ended at byte {end}, before the {stream.size} that it was said to have"
         raise Failed(message, hint=hint)
+
+
+def _pieces_of_body(body: Body) -> Iterator[Piece]:
+    """All that arrives, each piece in the memory of the one before: of whole pages, but for the last."""
+    memory = memoryview(pages(_STEP))
+    start = filled = 0
+    while count := body.readinto(memory[filled:]):
+        filled += count
+        if filled == len(memory):
+            yield start, memory
+            start, filled = start + filled, 0
+    if filled:
+        yield start, memory[:filled]
 
 
 def _data_runs(start: int, view: memoryview) -> Iterator[tuple[int, memoryview]]:

@@ -3,6 +3,7 @@
 import ctypes
 import errno
 import fcntl
+import io
 import mmap
 import os
 import time
@@ -12,10 +13,14 @@ from pathlib import Path
 import pytest
 
 from engine import native
+from engine.clock import SystemClock
 from engine.device import blockio
+from engine.device.directory import create_directory_pool
 from engine.errors import Failed, OutOfSpace
 from engine.extent import between
+from engine.ops.volume import Stream, import_volume, spooled
 from engine.pages import pages
+from engine.progress import Silent
 from engine.store.directory import DirectoryStore
 from engine.units import KIB, MIB
 
@@ -196,18 +201,44 @@ def test_a_file_that_was_restored_is_not_in_the_cache(path: Path) -> None:
     assert not any(resident(target))
 
 
-def test_a_long_run_of_whole_pages_is_written_around_the_cache(path: Path) -> None:
+@pytest.fixture
+def direct(path: Path) -> None:
+    """A filesystem that has writes around the page cache."""
     try:
         os.close(os.open(path, os.O_WRONLY | os.O_DIRECT))
     except OSError:
         pytest.skip("a filesystem without direct writes")
-    before, run = path.read_bytes(), memoryview(pages(2 * MIB))
-    run[:] = os.urandom(2 * MIB)
+
+
+@pytest.mark.usefixtures("direct")
+@pytest.mark.parametrize("odd", [0, 512])
+def test_the_whole_pages_of_a_long_run_are_written_around_the_cache(path: Path, odd: int) -> None:
+    before, run = path.read_bytes(), memoryview(pages(3 * MIB))[: 2 * MIB + odd]
+    run[:] = os.urandom(len(run))
     drop(path)
     with blockio.open_target(str(path)) as target:
         target.write(4 * MIB, run)
-        assert not any(resident(path))
-    assert path.read_bytes() == before[: 4 * MIB] + run + before[6 * MIB :]
+        assert sum(resident(path)) == bool(odd)
+    assert path.read_bytes() == before[: 4 * MIB] + run + before[4 * MIB + len(run) :]
+
+
+@pytest.mark.usefixtures("direct")
+def test_what_comes_in_a_pipe_is_kept_around_the_cache(path: Path) -> None:
+    body = os.urandom(2 * MIB) + bytes(3 * MIB) + os.urandom(4 * MIB + 512)
+    with spooled(io.BytesIO(body), path.parent / "spool") as kept:
+        assert sum(resident(kept)) == 1  # the last, which is no whole page
+        assert kept.read_bytes() == body
+        assert kept.stat().st_blocks * 512 <= len(body) - 3 * MIB + 64 * KIB
+
+
+@pytest.mark.usefixtures("direct")
+def test_what_comes_in_a_pipe_is_written_around_the_cache(path: Path) -> None:
+    pool = create_directory_pool(path.parent / "pool", "tank", SystemClock(), os.urandom).item
+    body = os.urandom(5 * MIB)
+    import_volume(pool, "new", Stream(io.BytesIO(body), len(body)), progress=Silent())
+    written = Path(pool.volume("new").path)
+    assert not any(resident(written))
+    assert written.read_bytes() == body
 
 
 def refuse_direct_writes(monkeypatch: pytest.MonkeyPatch, refusal: int) -> None:
