@@ -9,8 +9,7 @@ import errno
 import os
 import stat
 import sys
-import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from mmap import PAGESIZE
 from pathlib import Path
@@ -22,9 +21,10 @@ from engine.device.base import Source, Target
 from engine.errors import Busy, Failed, NotFound, OutOfSpace, Refused, RokError
 from engine.extent import Extent, between, subtract
 from engine.pagecache import QuietReader
-from engine.pages import begins_a_page
+from engine.pages import begins_a_page, pages
 from engine.units import KIB, MIB, SECTOR
 
+PIECE: Final = 4 * MIB
 _DROP_WINDOW: Final = 16 * MIB
 _LONG: Final = 64 * KIB  # what is shorter is gathered better by the page cache
 _ZEROS: Final = bytes(MIB)
@@ -53,9 +53,37 @@ def open_target(path: str) -> Iterator[Target]:
         with opened(path, os.O_RDWR | os.O_EXCL) as file, _around_the_cache(file) as direct:
             yield _DeviceTarget(file, direct, path)
         return
-    with opened(path, os.O_RDWR) as file, _around_the_cache(file) as direct:
+    with opened(path, os.O_RDWR) as file:
         hold_exclusively(file, path)
-        yield _FileTarget(file, direct, path)
+        with file_target(file, path) as target:
+            yield target
+
+
+def file_source(file: int, path: str) -> Source:
+    """An open file or block device to read from; `path` names it in errors."""
+    return _Source(file, path)
+
+
+@contextmanager
+def file_target(file: int, path: str) -> Iterator["FileTarget"]:
+    """An open file to write to, that nobody else writes to; `path` names it in errors."""
+    with _around_the_cache(file) as direct:
+        yield FileTarget(file, direct, path)
+
+
+def read_pieces(source: Source, extents: Iterable[Extent]) -> Iterator[tuple[int, memoryview]]:
+    """What a source holds in these extents, in whole pages where they begin with one: offsets, and up to PIECE bytes each.
+
+    Each piece stands in the memory of the one before. While it is looked at, the disk reads what comes next in its extent.
+    """
+    memory = memoryview(pages(PIECE))
+    for extent in extents:
+        for start in range(extent.start, extent.end, PIECE):
+            end = min(start + PIECE, extent.end)
+            source.read_into(start, memory[: end - start])
+            if end < extent.end:
+                source.expect(between(end, min(end + PIECE, extent.end)))
+            yield start, memory[: end - start]
 
 
 def allocated(path: str, *, snapshot: bool) -> Iterator[Extent]:
@@ -98,14 +126,15 @@ def new_file(path: str, size: int) -> Iterator[Target]:
     final = Path(path)
     partial = final.with_name(f".{final.name}.partial")
     _refuse_taken(final)
-    with opened(str(partial), os.O_RDWR | os.O_CREAT) as file, _around_the_cache(file) as direct:
+    with opened(str(partial), os.O_RDWR | os.O_CREAT) as file:
         is_ours = False
         try:
             hold_exclusively(file, str(partial))
             is_ours = True
             os.ftruncate(file, 0)
             os.ftruncate(file, size)
-            yield _FileTarget(file, direct, str(partial))
+            with file_target(file, str(partial)) as target:
+                yield target
             os.fsync(file)
             _drop(file, 0, 0)
             _refuse_taken(final)
@@ -122,8 +151,12 @@ def new_file(path: str, size: int) -> Iterator[Target]:
 @contextmanager
 def nameless_file(directory: Path) -> Iterator[tuple[Path, Target]]:
     """A new file without a name, open to write, which grows as it is written and is gone after the `with`; and a path to it."""
-    with tempfile.TemporaryFile(dir=directory, buffering=0) as file, _around_the_cache(file.fileno()) as direct:
-        target = _FileTarget(file.fileno(), direct, str(directory))
+    import tempfile  # which takes longer to load than all else here
+
+    with (
+        tempfile.TemporaryFile(dir=directory, buffering=0) as file,
+        file_target(file.fileno(), str(directory)) as target,
+    ):
         target.size = sys.maxsize
         yield Path(f"/proc/self/fd/{file.fileno()}"), target
 
@@ -263,7 +296,7 @@ class _Source:
         self._reader.expect(extent)
 
 
-class _FileTarget:
+class FileTarget:
     """A file that is held exclusively; `direct` is the same file, where writes may go around the page cache."""
 
     def __init__(self, file: int, direct: int | None, path: str) -> None:
@@ -329,7 +362,7 @@ class _FileTarget:
         return [extent]
 
 
-class _DeviceTarget(_FileTarget):
+class _DeviceTarget(FileTarget):
     """The block device of a thin volume, open exclusively.
 
     dm-thin ignores the part of a discard that does not cover a whole data block: those bytes would stay what they were.

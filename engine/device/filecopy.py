@@ -7,14 +7,10 @@ from pathlib import Path
 from typing import Final
 
 from engine import native
-from engine.device.blockio import data_extents, opened, translated
+from engine.device.blockio import data_extents, file_source, file_target, opened, read_pieces, translated
 from engine.errors import Failed
-from engine.extent import Extent
-from engine.units import MIB
 
-_STEP: Final = 16 * MIB
 _NO_REFLINK: Final = (errno.EOPNOTSUPP, errno.EXDEV, errno.EINVAL, errno.ENOTTY, errno.ENOSYS)
-_NO_COPY_RANGE: Final = (errno.EOPNOTSUPP, errno.EXDEV, errno.EINVAL, errno.ENOSYS)
 _EXACT: Final = (native.XFS, native.BTRFS)  # their FIEMAP tells true places, or says that it does not
 
 
@@ -69,23 +65,6 @@ def _copy_data(origin: int, path: str, file: int, target: Path) -> None:
         os.ftruncate(file, size)
     except OSError as error:
         raise translated(error, str(target), f"growing to {size} bytes") from error
-    for extent in data_extents(origin, path, size):
-        position = extent.start
-        while position < extent.end:
-            count = _copy_some(origin, path, file, Extent(position, min(_STEP, extent.end - position)), target)
-            if count == 0:
-                raise Failed(f"{path} became shorter while it was copied: nothing is left at byte {position}")
-            position += count
-
-
-def _copy_some(origin: int, path: str, file: int, extent: Extent, target: Path) -> int:
-    """Copy the beginning of an extent, and return how many bytes that was."""
-    try:
-        try:
-            return os.copy_file_range(origin, file, extent.length, extent.start, extent.start)
-        except OSError as error:
-            if error.errno not in _NO_COPY_RANGE:
-                raise
-        return os.pwrite(file, os.pread(origin, min(extent.length, MIB), extent.start), extent.start)
-    except OSError as error:
-        raise translated(error, str(target), f"copying byte {extent.start} of {path}") from error
+    with file_target(file, str(target)) as copy_:
+        for start, piece in read_pieces(file_source(origin, path), data_extents(origin, path, size)):
+            copy_.write(start, piece)

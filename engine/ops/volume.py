@@ -5,25 +5,24 @@ taken of it, and asking again starts afresh. Runs of zeros are not written; they
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Final, Protocol
 
 from engine.device.base import Pool, Source, Volume, check_size
-from engine.device.blockio import allocated, nameless_file, open_source, translated
+from engine.device.blockio import PIECE, allocated, nameless_file, open_source, read_pieces, translated
 from engine.device.naming import check_name
 from engine.errors import Failed, NotFound, Refused
-from engine.extent import between
+from engine.extent import Extent, between
 from engine.pages import pages
 from engine.progress import Progress
-from engine.units import KIB, MIB, SECTOR
+from engine.units import KIB, SECTOR
 from engine.values import dataclass
 
 IMPORTING: Final = "import"  # what `Volume.restoring` says while an import writes; no version is called that
 
-_STEP: Final = 4 * MIB
 _ZEROS: Final = bytes(64 * KIB)  # a run of zeros is seen where it fills one of these, aligned to its own size
 
 Piece = tuple[int, memoryview]  # an offset, and what the image holds there
@@ -145,17 +144,15 @@ def _is_blank(pool: Pool, name: str) -> bool:
 
 
 def _pieces_of_source(path: str, source: Source) -> Iterator[Piece]:
-    """Where the image holds data, and what: each piece in the memory of the one before, whole pages where the image has them."""
-    memory = memoryview(pages(_STEP))
-    for extent in allocated(path, snapshot=False):
-        if extent.end > source.size:
-            raise Failed(f"{path} became longer than the {source.size} bytes that it had")
-        for start in range(extent.start, extent.end, _STEP):
-            end = min(start + _STEP, extent.end)
-            source.read_into(start, memory[: end - start])
-            if end < extent.end:  # the disk reads on while this is written
-                source.expect(between(end, min(end + _STEP, extent.end)))
-            yield start, memory[: end - start]
+    """What the image holds, where it holds data."""
+    return read_pieces(source, _inside(source.size, path, allocated(path, snapshot=False)))
+
+
+def _inside(size: int, path: str, extents: Iterable[Extent]) -> Iterator[Extent]:
+    for extent in extents:
+        if extent.end > size:
+            raise Failed(f"{path} became longer than the {size} bytes that it had")
+        yield extent
 
 
 def _pieces_of_stream(stream: Stream) -> Iterator[Piece]:
@@ -174,7 +171,7 @@ def _pieces_of_stream(stream: Stream) -> Iterator[Piece]:
 
 def _pieces_of_body(body: Body) -> Iterator[Piece]:
     """All that arrives, each piece in the memory of the one before: of whole pages, but for the last."""
-    memory = memoryview(pages(_STEP))
+    memory = memoryview(pages(PIECE))
     start = filled = 0
     while count := body.readinto(memory[filled:]):
         filled += count

@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from passphrase import PASSPHRASE
 
 from rokctl.cli import run
-
-PASSPHRASE = "correct horse 🐴 battery staple"
 
 
 @dataclass(frozen=True, slots=True)

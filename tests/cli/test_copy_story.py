@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from conftest import PASSPHRASE
+from passphrase import PASSPHRASE
 
 from rokctl.lock import exclusive
 

@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from conftest import PASSPHRASE
+from passphrase import PASSPHRASE
 
 from engine.errors import Failed
 from engine.store.directory import DirectoryStore

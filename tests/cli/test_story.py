@@ -5,7 +5,7 @@ import random
 from pathlib import Path
 
 import pytest
-from conftest import PASSPHRASE
+from passphrase import PASSPHRASE
 
 from engine.store.retry import Patience
 from rokctl.lock import exclusive

@@ -14,7 +14,7 @@ import pytest
 
 from engine import native
 from engine.clock import SystemClock
-from engine.device import blockio
+from engine.device import blockio, filecopy
 from engine.device.directory import create_directory_pool
 from engine.errors import Failed, OutOfSpace
 from engine.extent import between
@@ -220,6 +220,26 @@ def test_the_whole_pages_of_a_long_run_are_written_around_the_cache(path: Path, 
         target.write(4 * MIB, run)
         assert sum(resident(path)) == bool(odd)
     assert path.read_bytes() == before[: 4 * MIB] + run + before[4 * MIB + len(run) :]
+
+
+@pytest.mark.usefixtures("direct")
+def test_a_file_that_is_copied_byte_by_byte_leaves_the_cache_as_it_was(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(filecopy, "_clone", lambda *_: False)
+    target = path.with_name("copy")
+    for _ in range(TRIES):
+        drop(path)
+        touch(path, [(0, 64 * KIB), (5 * MIB, 2 * MIB)])
+        before = resident(path)
+        with path.open("rb") as origin:
+            assert not filecopy.copy(origin.fileno(), str(path), target, 0o600)
+        if resident(path) == before:
+            assert not any(resident(target))
+            assert target.read_bytes() == path.read_bytes()
+            return
+        target.unlink()
+    pytest.fail("each time other pages were in the cache than before")
 
 
 @pytest.mark.usefixtures("direct")

@@ -1,0 +1,3 @@
+"""The passphrase of the repository that tests of the command line have."""
+
+PASSPHRASE = "correct horse 🐴 battery staple"
