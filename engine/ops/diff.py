@@ -73,20 +73,26 @@ def _compared(pool: Pool, volume: str, old: str, new: str | None) -> Iterator[Ch
         common = min(before.size, after.size)
         either = join(heapq.merge(pool.allocated(volume, old), pool.allocated(volume, new)))
         for extent in clip(align(either, _GRAIN), common):
-            for start in range(extent.start, extent.end, _STEP):
-                part = between(start, min(start + _STEP, extent.end))
-                yield from _differing(start, _read(before, part), _read(after, part))
+            places = range(extent.start, extent.end, _STEP)
+            for start, old_body, new_body in zip(places, _bodies(before, extent), _bodies(after, extent), strict=True):
+                yield from _differing(start, old_body, new_body)
         if after.size > common:
             yield from _grown(between(common, after.size), list(pool.allocated(volume, new)))
 
 
-def _read(source: Source, extent: Extent) -> bytes:
-    body = bytearray(extent.length)
-    source.read_into(extent.start, memoryview(body))
-    return bytes(body)
+def _bodies(source: Source, extent: Extent) -> Iterator[bytearray]:
+    """What an extent holds, _STEP bytes at a time, each in the memory of the one before. Meanwhile the disk reads the next."""
+    body = bytearray(min(_STEP, extent.length))
+    for start in range(extent.start, extent.end, _STEP):
+        end = min(start + _STEP, extent.end)
+        del body[end - start :]
+        source.read_into(start, memoryview(body))
+        if end < extent.end:
+            source.expect(between(end, min(end + _STEP, extent.end)))
+        yield body
 
 
-def _differing(start: int, before: bytes, after: bytes) -> Iterator[Change]:
+def _differing(start: int, before: bytearray, after: bytearray) -> Iterator[Change]:
     if before == after:
         return
     for position in range(0, len(after), _GRAIN):

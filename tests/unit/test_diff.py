@@ -12,6 +12,7 @@ import pytest
 from engine.device.base import Change, ChangeKind, Pool
 from engine.device.directory import create_directory_pool
 from engine.device.sim import SimPool
+from engine.device.simio import SimSource
 from engine.errors import NotFound
 from engine.extent import Extent, between
 from engine.ops.diff import DiffReport, snapshot_changes, snapshot_diff
@@ -70,6 +71,22 @@ def test_a_diff_counts_what_was_written_and_what_was_discarded(pool: Pool) -> No
         assert snapshot_diff(pool, "vol", "s1", new) == DiffReport(
             "vol", "s1", new, changed=192 * KIB, changed_extents=2, holes=MIB, hole_extents=1, was_read=was_read
         )
+
+
+def test_where_both_are_read_the_disk_is_told_of_each_what_will_be_read_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[Extent] = []
+    monkeypatch.setattr(SimSource, "expect", lambda _, extent: told.append(extent))
+    pool = SilentPool("tank", 64 * MIB, StoppedClock())
+    pool.create_volume("vol", SIZE)
+    with pool.open_target("vol") as target:
+        target.write(0, random.Random(1).randbytes(2 * MIB + 64 * KIB))
+    pool.create_snapshots({"vol": "s1"})
+    pool.create_snapshots({"vol": "s2"})
+
+    with closing(snapshot_changes(pool, "vol", "s1", "s2")) as changes:
+        assert list(changes) == []
+    second, third = between(MIB, 2 * MIB), between(2 * MIB, 2 * MIB + 64 * KIB)
+    assert told == [second, second, third, third]
 
 
 def test_what_grew_counts_whole(pool: Pool) -> None:
