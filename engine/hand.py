@@ -89,15 +89,9 @@ def beside(call: Callable[[], Result]) -> Callable[[], Result]:
 
     Whoever is interrupted need not wait: the process can end all the same.
     """
-    made = _Call(call)
+    made = Call(call)
     made.hand.start()
-
-    def result() -> Result:
-        while made.hand.is_at_work:
-            made.hand.wait(PATIENCE)
-        return made.result()
-
-    return result
+    return made.wait
 
 
 def both(one: Callable[[], Result], other: Callable[[], Other]) -> tuple[Result, Other]:
@@ -113,7 +107,7 @@ def both(one: Callable[[], Result], other: Callable[[], Other]) -> tuple[Result,
 
 def shielded(call: Callable[[], Result]) -> Result:
     """What the call returns or raises. An interruption of the calling thread is raised when the call has ended, not before."""
-    made = _Call(call)
+    made = Call(call)
 
     def start() -> None:
         if made.hand.ident is None:
@@ -123,22 +117,33 @@ def shielded(call: Callable[[], Result]) -> Result:
     return made.result()
 
 
-class _Call(Generic[Result]):
-    """A call that a hand makes, and what came of it."""
+class Call(Generic[Result]):
+    """A call that `hand` makes when it is started, and what came of it."""
 
     def __init__(self, call: Callable[[], Result]) -> None:
-        self.hand = Hand(self._make)
+        self.hand = Hand(self._keep)
         self._call = call
         self._results: list[Result] = []
         self._failure: BaseException | None = None
 
-    def _make(self) -> None:
+    def make(self) -> Result:
+        """Make the call here, in place of the hand."""
+        return self._call()
+
+    def wait(self) -> Result:
+        """Wait until the hand has made it; what it returned, or raised."""
+        while self.hand.is_at_work:
+            self.hand.wait(PATIENCE)
+        return self.result()
+
+    def result(self) -> Result:
+        """The same, when it has been made."""
+        if self._failure is not None:
+            raise self._failure
+        return self._results[0]
+
+    def _keep(self) -> None:
         try:
             self._results.append(self._call())
         except BaseException as error:  # noqa: BLE001 # handed to the thread that waits, which raises it
             self._failure = error
-
-    def result(self) -> Result:
-        if self._failure is not None:
-            raise self._failure
-        return self._results[0]

@@ -5,7 +5,7 @@ pushed, is not written again.
 """
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Final
@@ -19,10 +19,11 @@ from engine.hand import stop_if_fails
 from engine.ops.around import ForgivingReader
 from engine.ops.difference import RegionTask, difference_tasks, extent_of, fresh_tasks, overwrite_tasks, regions_of
 from engine.ops.gather import Gather, Run, write_behind
+from engine.ops.inorder import content_in_order
 from engine.progress import Progress
 from engine.repo.manifest import Manifest, Member
-from engine.repo.map import BLOCK, REGION, ZEROS, Entry, region_blocks
-from engine.repo.reader import Missing, Reader, Room
+from engine.repo.map import BLOCK, REGION, ZEROS
+from engine.repo.reader import Missing, Reader
 from engine.repo.repository import Repository
 from engine.units import format_size
 from engine.values import dataclass
@@ -30,7 +31,6 @@ from engine.writebehind import WriteBehind
 
 NEAR_WORKERS: Final = min(os.cpu_count() or 1, 16)  # for a store that is a directory of this node
 FAR_WORKERS: Final = min(4 * (os.cpu_count() or 1), 16)
-_STREAM_STEP: Final = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,52 +287,22 @@ def restore_to_stream(
     options: RestoreOptions,
     progress: Progress,
 ) -> RestoreReport:
-    """Give the member's bytes to `write` in order, zeros included. Memory: one region of 64 MiB."""
+    """Give the member's bytes to `write` in order, zeros included; a view is good for the time of the call."""
     begun = repository.clock.monotonic()
     reader, losses = _begin(repository, member, options)
-    view = memoryview(bytearray(min(REGION, region_blocks(member.size, 0) * BLOCK)))
-    room = _RegionRoom(view)
-    zeros = memoryview(bytes(_STREAM_STEP))
+    content = content_in_order(
+        reader, member, workers=options.workers, lose=lambda extent, error: _lose(extent, error, losses)
+    )
     progress.begin("restoring", member.size)
     try:
-        for number, reference in regions_of(reader, member):
-            length = min(REGION, member.size - number * REGION)
-            if reference == ZEROS:
-                for at in range(0, length, _STREAM_STEP):
-                    write(zeros[: min(_STREAM_STEP, length - at)])
-            else:
-                entries = reader.region(reference, number, member.size)
-                for lost, error in _fill(room, entries, reader):
-                    _lose(extent_of(number, lost, member.size), error, losses)
-                write(view[:length])
-            progress.advance(length)
+        with closing(content):
+            for view in content:
+                write(view)
+                progress.advance(len(view))
     finally:
         progress.end()
     seconds = repository.clock.monotonic() - begun
     return _report(manifest, member, "-", None, member.size, 0, seconds, Outcome.CREATED, losses)
-
-
-class _RegionRoom(Room):
-    """Chunks come where they belong in the view of a region."""
-
-    def __init__(self, view: memoryview) -> None:
-        super().__init__()
-        self._view = view
-
-    def for_chunk(self, entry: Entry) -> memoryview:
-        """See `Room`: the entry's own place, a hole's too."""
-        return self._view[entry.start * BLOCK : (entry.start + entry.blocks) * BLOCK]
-
-
-def _fill(room: _RegionRoom, entries: Sequence[Entry], reader: Reader) -> Iterator[tuple[Entry, Missing]]:
-    """Put a region into its room, and give what cannot be had, which is zeros there."""
-    for entry in entries:
-        if entry.is_hole:
-            room.for_chunk(entry)[:] = bytes(entry.blocks * BLOCK)
-    for entry, body in reader.tries((e for e in entries if not e.is_hole), room):
-        if isinstance(body, Missing):
-            yield entry, body
-            room.for_chunk(entry)[:] = bytes(entry.blocks * BLOCK)
 
 
 def _report(

@@ -175,7 +175,7 @@ def test_a_file_appears_whole_or_not_at_all(pool, store, repository, tmp_path):
 def test_a_restore_that_fails_ends_when_no_write_is_under_way(repository, tmp_path, monkeypatch):
     first = repository.versions()[0]
     begun, in_time = threading.Event(), []
-    write, tries = blockio._FileTarget.write, Reader.tries
+    write, tries = blockio.FileTarget.write, Reader.tries
 
     def slow_write(target, offset, body):
         begun.set()
@@ -189,7 +189,7 @@ def test_a_restore_that_fails_ends_when_no_write_is_under_way(repository, tmp_pa
         begun.wait()
         raise Damaged("it broke")
 
-    monkeypatch.setattr(blockio._FileTarget, "write", slow_write)
+    monkeypatch.setattr(blockio.FileTarget, "write", slow_write)
     monkeypatch.setattr(Reader, "tries", fail_later)
     options = RestoreOptions(workers=1)
     with pytest.raises(Damaged, match="it broke"):
