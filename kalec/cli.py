@@ -14,7 +14,7 @@ from typer.core import TyperGroup
 
 from kalec import VERSION
 from kalec.commands.words import read_plainly
-from kalec.errors import Failed, KalecError, exit_code
+from kalec.errors import Failed, KalecError, OutOfSpace, exit_code
 
 DONE: Final = 0
 USAGE: Final = 2
@@ -122,7 +122,7 @@ def run(argv: Sequence[str], environment: Mapping[str, str] = os.environ) -> int
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             report(f"cannot write the output: {error.strerror}", "let it go where there is room, and run it again")
             _close_output()
-            return exit_code(Failed(""))
+            return exit_code(OutOfSpace(""))
         if environment.get("KALEC_DEBUG"):
             sys.stderr.write("".join(traceback.format_exception(error)))
         hint = "run it again with KALEC_DEBUG=1 to see the trace, and report it"

@@ -216,11 +216,11 @@ def test_completion_offers_nouns_and_verbs():
     assert program(env=environment).stdout.split() == ["create"]
 
 
-def onto_a_full_disk(world, *words):
+def onto_a_full_disk(world, *words, program="rokctl"):
     """Run a command whose output goes to /dev/full."""
     with Path("/dev/full").open("wb") as full:
         return subprocess.run(
-            [sys.executable, "-m", "rokctl", *map(str, words)],
+            [sys.executable, "-m", program, *map(str, words)],
             cwd=ROOT,
             env={**os.environ, **world},
             stdout=full,
@@ -253,3 +253,10 @@ def test_where_the_output_has_no_room_that_is_said_and_no_fault_of_the_program(r
         assert "cannot write the output: No space left on device" in said
         assert "Traceback" not in ended.stderr
         assert not hint or hint.startswith("hint: ")
+
+
+@pytest.mark.parametrize("words", [["--version"], ["--help"], ["graph", "config/example.ipynb"]])
+def test_where_the_output_of_kalec_has_no_room_the_code_says_it_too(words):
+    ended = onto_a_full_disk({}, *words, program="kalec")
+    assert (ended.returncode, len(ended.stderr.splitlines())) == (15, 2)
+    assert "cannot write the output: No space left on device" in ended.stderr
