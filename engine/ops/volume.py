@@ -31,8 +31,8 @@ Piece = tuple[int, memoryview]  # an offset, and what the image holds there
 class Body(Protocol):
     """What bytes arrive by, one after the other."""
 
-    def readinto(self, target: memoryview, /) -> int:
-        """Fill the start of `target`; how many bytes that were: 0 at the end alone."""
+    def readinto(self, target: memoryview, /) -> int | None:
+        """Fill the start of `target`; how many bytes that were: 0 at the end alone, None where to wait is not allowed."""
         ...
 
 
@@ -178,6 +178,8 @@ def _pieces_of_body(body: Body) -> Iterator[Piece]:
         if filled == len(memory):
             yield start, memory
             start, filled = start + filled, 0
+    if count is None:  # which is no end
+        raise Failed("the pipe has nothing yet, and is set not to be waited for", hint="pass it through `cat`")
     if filled:
         yield start, memory[:filled]
 

@@ -1,6 +1,7 @@
 """Importing disk images, over the simulated pool."""
 
 import io
+import os
 import random
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,7 +13,7 @@ from engine.device.sim import SimPool
 from engine.errors import Failed, NotFound, Refused, RokError
 from engine.extent import between
 from engine.ops import volume
-from engine.ops.volume import IMPORTING, Stream, import_volume
+from engine.ops.volume import IMPORTING, Stream, import_volume, spooled
 from engine.pages import begins_a_page
 from engine.progress import Silent
 from engine.units import KIB, MIB
@@ -116,6 +117,19 @@ def test_zeros_are_found_however_a_stream_is_cut(pool: SimPool) -> None:
     report = import_volume(pool, "vol", Stream(Pipe(body), len(body)), progress=Silent())
     assert read(pool, "vol") == body
     assert report.written == 128 * KIB
+
+
+def test_a_pipe_that_cannot_be_waited_for_is_not_taken_for_ended(pool: SimPool, tmp_path: Path) -> None:
+    reading, writing = os.pipe()
+    os.set_blocking(reading, False)
+    with os.fdopen(reading, "rb") as pipe, os.fdopen(writing, "wb", buffering=0) as producer:
+        producer.write(b"x" * 4 * KIB)
+        with pytest.raises(Failed, match="not to be waited for"), spooled(pipe, tmp_path):
+            pytest.fail("half of it")
+        producer.write(b"x" * 4 * KIB)
+        with pytest.raises(Failed, match="not to be waited for"):
+            import_volume(pool, "vol", Stream(pipe, SIZE), progress=Silent())
+    assert pool.volume("vol").restoring == IMPORTING
 
 
 @pytest.mark.parametrize(("size", "hint"), [(511, "truncate -s 512 "), (4097, "truncate -s 4608 ")])
