@@ -4,6 +4,8 @@ import gc
 import signal
 import sys
 
+from kalec.stdout import buffer_stdout
+
 
 def main() -> None:
     """Run the command line and exit with its code."""
@@ -11,6 +13,7 @@ def main() -> None:
     # Before `run` and after it nothing is held, and a signal may simply end the process: Python would print a traceback.
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
+    buffer_stdout()
     from kalec.cli import run
 
     sys.exit(run(sys.argv[1:]))

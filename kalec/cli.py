@@ -15,6 +15,7 @@ from typer.core import TyperGroup
 from kalec import VERSION
 from kalec.commands.words import read_plainly
 from kalec.errors import Failed, KalecError, OutOfSpace, exit_code
+from kalec.stdout import flush_stdout
 
 DONE: Final = 0
 USAGE: Final = 2
@@ -105,6 +106,7 @@ def run(argv: Sequence[str], environment: Mapping[str, str] = os.environ) -> int
     """Run one command line, and return the exit code. Raises nothing."""
     try:
         code = int(app(list(argv), prog_name="kalec", standalone_mode=False) or DONE)
+        flush_stdout()
         return _interrupted() if code == INTERRUPTED else code
     except typer.exceptions.TyperException as error:
         text = " ".join(error.format_message().split()).rstrip(".")
@@ -119,7 +121,7 @@ def run(argv: Sequence[str], environment: Mapping[str, str] = os.environ) -> int
     except SystemExit as leave:
         return leave.code if isinstance(leave.code, int) else exit_code(Failed(""))
     except Exception as error:  # noqa: BLE001 - the last border: a person gets a sentence, and the trace on request
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             report(f"cannot write the output: {error.strerror}", "let it go where there is room, and run it again")
             _close_output()
             return exit_code(OutOfSpace(""))

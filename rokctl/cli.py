@@ -15,6 +15,7 @@ from typer.core import TyperGroup
 from engine import errors
 from engine.errors import OutOfSpace, Remedy, RokError
 from kalec.commands.words import read_plainly
+from kalec.stdout import flush_stdout
 from rokctl import VERSION
 from rokctl.options import require_command, with_flags, with_world
 from rokctl.render import json_line, print_line, printable
@@ -139,6 +140,7 @@ def run(argv: Sequence[str], environment: Mapping[str, str] = os.environ) -> int
             code = int(app(list(argv), prog_name="rokctl", standalone_mode=False, obj=with_world(world)) or DONE)
         if code == INTERRUPTED:  # typer has turned KeyboardInterrupt into this
             raise KeyboardInterrupt
+        flush_stdout()
         return code
     except RokError as error:
         return _report_error(error, as_json=as_json)
@@ -151,11 +153,13 @@ def run(argv: Sequence[str], environment: Mapping[str, str] = os.environ) -> int
     except Terminated:
         _report("terminated by a signal", TERMINATED, Remedy.RETRY, "", as_json=as_json)
         return TERMINATED
+    except BrokenPipeError:  # nobody reads the results any more
+        return FAILED
     except SystemExit as leave:  # how typer ends a completion, and what writes to a pipe that nobody reads any more
         return leave.code if isinstance(leave.code, int) else FAILED
     except Exception as error:  # noqa: BLE001 - the last border: a person gets a sentence, and the trace goes to a file
         # What rokctl itself writes says which disk is full; what is left is the output.
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             hint = "let it go where there is room, and run it again"
             return _report_error(OutOfSpace(f"cannot write the output: {error.strerror}", hint=hint), as_json=as_json)
         message, hint = _unforeseen(error, world)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from engine.errors import DoneInPart, Refused
+from engine.errors import DoneInPart, Failed, Refused
 from engine.units import format_size
 from rokctl.names import VolumeName, parse_volume
 from rokctl.options import command
@@ -61,9 +61,7 @@ def restore(
                 repository, manifest, chosen, pool, to.volume, in_place=in_place, options=options, progress=progress
             )
         elif to_file == "-":
-            write = sys.stdout.buffer.write
-            report = ops.restore_to_stream(repository, manifest, chosen, write, options=options, progress=progress)
-            sys.stdout.buffer.flush()
+            report = ops.restore_to_stream(repository, manifest, chosen, _pour, options=options, progress=progress)
         else:
             assert to_file is not None
             path = Path(to_file)
@@ -86,3 +84,17 @@ def _report(session: Session, report: "RestoreReport") -> None:
         f"{format_size(report.written)} written, {format_size(report.discarded)} discarded, {report.seconds:.1f} s)"
     )
     session.output.result(sentence, report)
+
+
+def _pour(view: memoryview) -> None:
+    """Write all of it to standard output. Raises Failed where that takes no more and does not let itself be waited for."""
+    try:
+        while len(view):
+            taken = sys.stdout.buffer.write(view)
+            if taken is None:
+                raise BlockingIOError
+            view = view[taken:]
+        sys.stdout.buffer.flush()
+    except BlockingIOError:
+        hint = "pass it through `cat`"
+        raise Failed("the pipe has no room now, and is set not to be waited for", hint=hint) from None

@@ -161,14 +161,17 @@ def _origin(session: Session, file: str, size: int | None) -> "Iterator[Path | S
     """Where the bytes come from. A pipe does not tell how many there are: unless that was said, it is kept in a file first."""
     from engine.ops.volume import Stream, spooled
 
-    body = cast("BufferedReader", sys.stdin.buffer)  # which typing knows less of
     if file != "-":
         yield Path(file)
-    elif size is not None:
+        return
+    if sys.stdin is None:
+        raise Refused("standard input is closed", hint="name a file, or give the image on standard input")
+    body = cast("BufferedReader", sys.stdin.buffer)  # which typing knows less of
+    if size is not None:
         yield Stream(body, size)
-    else:
-        with spooled(body, session.state_directory / "spool") as spool:
-            yield spool
+        return
+    with spooled(body, session.state_directory / "spool") as spool:
+        yield spool
 
 
 def _made(session: Session, pool: Pool, name: VolumeName, made: Made[Volume]) -> None:

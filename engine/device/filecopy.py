@@ -60,11 +60,11 @@ def _clone(origin: int, file: int, target: Path) -> bool:
 
 
 def _copy_data(origin: int, path: str, file: int, target: Path) -> None:
-    size = os.fstat(origin).st_size
+    source = file_source(origin, path)
     try:
-        os.ftruncate(file, size)
+        os.ftruncate(file, source.size)
     except OSError as error:
-        raise translated(error, str(target), f"growing to {size} bytes") from error
+        raise translated(error, str(target), f"growing to {source.size} bytes") from error
     with file_target(file, str(target)) as copy_:
-        for start, piece in read_pieces(file_source(origin, path), data_extents(origin, path, size)):
+        for start, piece in read_pieces(source, data_extents(origin, path, source.size)):
             copy_.write(start, piece)

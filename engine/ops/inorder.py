@@ -1,6 +1,6 @@
 """The content of a member in order, as a pipe wants it: made by several workers, one piece ahead of whoever takes it."""
 
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import cycle
 from typing import Final
 
@@ -30,27 +30,6 @@ class _Piece:
     region: int
     extent: Extent  # of the volume
     entries: Sequence[Entry] = ()
-
-
-def content_in_order(reader: Reader, member: Member, *, workers: int, lose: Lose) -> Generator[memoryview, None, None]:
-    """The member's bytes, zeros included. Each view is good until the next is asked for. To be closed.
-
-    `lose` is told of what cannot be had, in any thread: zeros stand for it, unless it raises, and then that is raised here.
-    With 0 workers the calling thread does it all. Memory: 64 MiB, and 5 for each worker.
-    """
-    making = _Making(reader, member.size, workers, lose)
-    made: _Piece | None = None
-    try:
-        for piece in _pieces(reader, member):
-            view = making.end()
-            making.begin(piece)
-            if made is not None:
-                yield from _views(made, view)
-            made = piece
-        if made is not None:
-            yield from _views(made, making.end())
-    finally:
-        making.stop()
 
 
 def _views(piece: _Piece, view: memoryview) -> Iterator[memoryview]:
@@ -90,33 +69,49 @@ def _divided(entries: Sequence[Entry], limit: int, apart: int | None = None) -> 
         yield together
 
 
-class _Making:
-    """The making of one piece at a time, beside the calling thread if there are workers."""
+class ContentInOrder:
+    """The member's bytes, zeros included, in `views`. `stop` belongs behind it where that is not taken to its end.
 
-    def __init__(self, reader: Reader, size: int, workers: int, lose: Lose) -> None:
-        self._crew = [_Filler(reader, size, lose) for _ in range(max(1, workers))]
+    `lose` is told of what cannot be had, in any thread: zeros stand for it, unless it raises, and then `views` does.
+    With 0 workers the calling thread does it all. Memory: 64 MiB, and 5 for each worker.
+    """
+
+    def __init__(self, reader: Reader, member: Member, *, workers: int, lose: Lose) -> None:
+        self._reader, self._member = reader, member
+        self._crew = [_Filler(reader, member.size, lose) for _ in range(max(1, workers))]
         self._has_workers = workers > 0
         self._memories = cycle((Scratch(_PIECE), Scratch(_PIECE)))
         self._call: Call[memoryview] | None = None
         self._is_stopped = False
 
-    def begin(self, piece: _Piece) -> None:
-        """Begin to make a piece; the memory of the one before the last is taken for it."""
+    def views(self) -> Iterator[memoryview]:
+        """Each is good until the next is asked for. To be called once."""
+        made: _Piece | None = None
+        for piece in _pieces(self._reader, self._member):
+            view = self._end()
+            self._begin(piece)  # where the piece before the last was made
+            if made is not None:
+                yield from _views(made, view)
+            made = piece
+        if made is not None:
+            yield from _views(made, self._end())
+
+    def stop(self) -> None:
+        """Make nothing more, and wait for those who do. To be called again where it was broken off."""
+        self._is_stopped = True
+        if self._call is not None:
+            join_all([self._call.hand])
+
+    def _begin(self, piece: _Piece) -> None:
         self._call = Call(lambda: self._make(piece))
         if self._has_workers:
             self._call.hand.start()
 
-    def end(self) -> memoryview:
+    def _end(self) -> memoryview:
         """What was begun last, when it is made. Raises what `lose` raised."""
         if self._call is None:
             return memoryview(b"")
         return self._call.wait() if self._has_workers else self._call.make()
-
-    def stop(self) -> None:
-        """Make nothing more, and wait for those who do."""
-        self._is_stopped = True
-        if self._call is not None:
-            join_all([self._call.hand])
 
     def _make(self, piece: _Piece) -> memoryview:
         if not piece.entries:

@@ -19,7 +19,7 @@ from engine.hand import stop_if_fails
 from engine.ops.around import ForgivingReader
 from engine.ops.difference import RegionTask, difference_tasks, extent_of, fresh_tasks, overwrite_tasks, regions_of
 from engine.ops.gather import Gather, Run, write_behind
-from engine.ops.inorder import content_in_order
+from engine.ops.inorder import ContentInOrder
 from engine.progress import Progress
 from engine.repo.manifest import Manifest, Member
 from engine.repo.map import BLOCK, REGION, ZEROS
@@ -290,15 +290,18 @@ def restore_to_stream(
     """Give the member's bytes to `write` in order, zeros included; a view is good for the time of the call."""
     begun = repository.clock.monotonic()
     reader, losses = _begin(repository, member, options)
-    content = content_in_order(
+    content = ContentInOrder(
         reader, member, workers=options.workers, lose=lambda extent, error: _lose(extent, error, losses)
     )
+
+    def work() -> None:
+        for view in content.views():
+            write(view)
+            progress.advance(len(view))
+
     progress.begin("restoring", member.size)
     try:
-        with closing(content):
-            for view in content:
-                write(view)
-                progress.advance(len(view))
+        stop_if_fails(work, content.stop)
     finally:
         progress.end()
     seconds = repository.clock.monotonic() - begun

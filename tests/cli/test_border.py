@@ -1,18 +1,21 @@
 """The border of the program: exit codes, the last words on stderr, signals, faults, and what is imported when."""
 
+import io
 import os
+import resource
 import signal
 import subprocess
 import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from engine.errors import Busy, Damaged, Failed, RokError, Unreachable
 from engine.store.base import BlobExists, NoSuchBlob
-from rokctl import VERSION, cli
+from rokctl import VERSION, cli, restore
 
 ROOT = Path(__file__).parents[2]
 
@@ -216,13 +219,13 @@ def test_completion_offers_nouns_and_verbs():
     assert program(env=environment).stdout.split() == ["create"]
 
 
-def onto_a_full_disk(world, *words, program="rokctl"):
+def onto_a_full_disk(world, *words, program="rokctl", unbuffered=""):
     """Run a command whose output goes to /dev/full."""
     with Path("/dev/full").open("wb") as full:
         return subprocess.run(
             [sys.executable, "-m", program, *map(str, words)],
             cwd=ROOT,
-            env={**os.environ, **world},
+            env={**os.environ, **world, "PYTHONUNBUFFERED": unbuffered},
             stdout=full,
             stderr=subprocess.PIPE,
             text=True,
@@ -230,7 +233,8 @@ def onto_a_full_disk(world, *words, program="rokctl"):
         )
 
 
-def test_where_the_output_has_no_room_that_is_said_and_no_fault_of_the_program(rokctl, world, tmp_path):
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_where_the_output_has_no_room_that_is_said_and_no_fault_of_the_program(rokctl, world, tmp_path, unbuffered):
     (tmp_path / "file").write_bytes(bytes(range(256)) * 4096)
     rokctl("pool", "create", "p", "--dir", tmp_path / "p")
     rokctl("volume", "import", "p/v", tmp_path / "file")
@@ -247,7 +251,7 @@ def test_where_the_output_has_no_room_that_is_said_and_no_fault_of_the_program(r
         ["repo", "check"],
         ["restore", "p/v", "--to-file", "-"],
     ):
-        ended = onto_a_full_disk(world, *words)
+        ended = onto_a_full_disk(world, *words, unbuffered=unbuffered)
         assert ended.returncode == 15, (words, ended.stderr)
         said, hint = ended.stderr.splitlines()[-2:] if "--json" not in words else (ended.stderr, "")
         assert "cannot write the output: No space left on device" in said
@@ -255,8 +259,89 @@ def test_where_the_output_has_no_room_that_is_said_and_no_fault_of_the_program(r
         assert not hint or hint.startswith("hint: ")
 
 
+@pytest.mark.parametrize("unbuffered", ["", "1"])
 @pytest.mark.parametrize("words", [["--version"], ["--help"], ["graph", "config/example.ipynb"]])
-def test_where_the_output_of_kalec_has_no_room_the_code_says_it_too(words):
-    ended = onto_a_full_disk({}, *words, program="kalec")
+def test_where_the_output_of_kalec_has_no_room_the_code_says_it_too(words, unbuffered):
+    ended = onto_a_full_disk({}, *words, program="kalec", unbuffered=unbuffered)
     assert (ended.returncode, len(ended.stderr.splitlines())) == (15, 2)
     assert "cannot write the output: No space left on device" in ended.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize(
+    ("program", "words", "room"),
+    [("rokctl", ["restore", "p/v", "--to-file", "-"], 600_000), ("kalec", ["graph", "config/example.ipynb"], 100)],
+)
+def test_an_output_that_takes_only_a_part_is_an_error(rokctl, world, tmp_path, program, words, room, unbuffered):
+    (tmp_path / "file").write_bytes(bytes(range(256)) * 4096)
+    rokctl("pool", "create", "p", "--dir", tmp_path / "p")
+    rokctl("volume", "import", "p/v", tmp_path / "file")
+    rokctl("repo", "init", "--no-encryption")
+    rokctl("snapshot", "create", "p/v@one")
+    rokctl("snapshot", "push", "p/v@one")
+    with (tmp_path / "output").open("wb") as output:
+        ended = subprocess.run(
+            [sys.executable, "-m", program, *words],
+            cwd=ROOT,
+            env={**os.environ, **world, "PYTHONUNBUFFERED": unbuffered},
+            stdout=output,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (room, room)),
+        )
+    assert (tmp_path / "output").stat().st_size == room
+    assert ended.returncode == 15
+    assert "cannot write the output: File too large" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+class Slow(io.RawIOBase):
+    """Takes little at a time, and at last nothing."""
+
+    def __init__(self, until):
+        self.taken, self.until = bytearray(), until
+
+    def writable(self):
+        return True
+
+    def write(self, body):
+        if len(self.taken) >= self.until:
+            return None
+        self.taken += bytes(body)[:1000]
+        return min(1000, len(body))
+
+
+def test_a_restore_goes_on_where_the_output_takes_little_at_a_time_and_fails_where_it_takes_no_more(monkeypatch):
+    body = bytes(range(256)) * 99
+    patient, stuck = Slow(len(body)), Slow(3000)
+    monkeypatch.setattr("sys.stdout", SimpleNamespace(buffer=patient))
+    restore._pour(memoryview(body))
+    assert patient.taken == body
+    monkeypatch.setattr("sys.stdout", SimpleNamespace(buffer=stuck))
+    with pytest.raises(Failed, match="no room now"):
+        restore._pour(memoryview(body))
+
+
+@pytest.mark.slow
+def test_a_file_is_imported_where_standard_input_is_closed_and_a_pipe_is_missed(rokctl, world, tmp_path):
+    (tmp_path / "file").write_bytes(bytes(4096))
+    rokctl("pool", "create", "p", "--dir", tmp_path / "p")
+
+    def imported(name, file):
+        words = [sys.executable, "-m", "rokctl", "volume", "import", name, str(file)]
+        environment = {**os.environ, **world}
+        return subprocess.run(
+            words,
+            cwd=ROOT,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            preexec_fn=lambda: os.close(0),
+        )
+
+    assert imported("p/a", tmp_path / "file").returncode == 0
+    missed = imported("p/b", "-")
+    assert (missed.returncode, "standard input is closed" in missed.stderr) == (2, True)

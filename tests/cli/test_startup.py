@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 BORDER = {
     *("engine", "engine.clock", "engine.device", "engine.device.naming", "engine.errors", "engine.units"),
     "engine.values",
-    *("kalec", "kalec.commands", "kalec.commands.words"),
+    *("kalec", "kalec.commands", "kalec.commands.words", "kalec.stdout"),
     *("rokctl", "rokctl.cli", "rokctl.names", "rokctl.options", "rokctl.render", "rokctl.signals", "rokctl.wiring"),
 }
 A_LISTING_IN_A_DIRECTORY = BORDER | {

@@ -3,14 +3,13 @@
 import random
 import threading
 import time
-from contextlib import closing
 
 import pytest
 
 from engine.errors import Damaged
 from engine.extent import Extent
 from engine.hand import Hand
-from engine.ops.inorder import content_in_order
+from engine.ops.inorder import ContentInOrder
 from engine.repo.reader import Reader
 from engine.store.memory import MemoryStore
 from engine.units import KIB, MIB
@@ -48,13 +47,13 @@ def refuse(extent, error):
 
 def stream(repository, workers, lose=refuse):
     [manifest] = repository.versions()
-    return content_in_order(repository.reader(), manifest.member(None), workers=workers, lose=lose)
+    return ContentInOrder(repository.reader(), manifest.member(None), workers=workers, lose=lose)
 
 
 @pytest.mark.parametrize("workers", [0, 1, 2, 7])
 def test_it_is_what_was_pushed_however_many_workers_make_it(repository, body, workers):
     streamed = bytearray()
-    for view in stream(repository, workers):
+    for view in stream(repository, workers).views():
         assert len(view) > 0
         streamed += view
     assert streamed == body
@@ -69,16 +68,15 @@ def test_while_a_piece_is_taken_the_next_one_is_made_and_none_after_it(repositor
             yield entry, body
 
     monkeypatch.setattr(Reader, "tries", noting)
-    with closing(stream(repository, 2)) as views:
-        view = next(views)
-        assert len(view) >= 31 * MIB
-        wait_until(lambda: not at_work())
-        ahead = sum(entry.blocks for entry in made) * 4 * KIB - len(view)
-        assert 24 * MIB < ahead <= 32 * MIB
-        assert view == memoryview(body)[: len(view)], "the next piece is made elsewhere"
+    view = next(stream(repository, 2).views())
+    assert len(view) >= 31 * MIB
+    wait_until(lambda: not at_work())
+    ahead = sum(entry.blocks for entry in made) * 4 * KIB - len(view)
+    assert 24 * MIB < ahead <= 32 * MIB
+    assert view == memoryview(body)[: len(view)], "the next piece is made elsewhere"
 
 
-def test_when_it_is_closed_nobody_works_any_more(repository, monkeypatch):
+def test_when_it_is_stopped_nobody_works_any_more(repository, monkeypatch):
     made, tries = [], Reader.tries
 
     def slow(reader, entries, room):
@@ -88,10 +86,10 @@ def test_when_it_is_closed_nobody_works_any_more(repository, monkeypatch):
             yield found
 
     monkeypatch.setattr(Reader, "tries", slow)
-    views = stream(repository, 2)
-    first = len(next(views))
+    content = stream(repository, 2)
+    first = len(next(content.views()))
     assert at_work()
-    views.close()
+    content.stop()
     assert not at_work()
     assert sum(entry.blocks for entry, _ in made) * 4 * KIB < first + 24 * MIB, "the next piece was not made to its end"
 
@@ -111,12 +109,11 @@ def test_what_is_lost_is_told_and_zeros_stand_for_it_unless_that_raises(body, wo
     damaged[place.offset] ^= 1
     store.put(place.pack.key, damaged)
 
-    with pytest.raises(Damaged), closing(stream(repository, workers)) as views:
-        for _ in views:
-            pass
+    with pytest.raises(Damaged):
+        list(stream(repository, workers).views())
     assert not at_work()
     lost: list[Extent] = []
-    streamed = b"".join(map(bytes, stream(repository, workers, lambda extent, _: lost.append(extent))))
+    streamed = b"".join(map(bytes, stream(repository, workers, lambda extent, _: lost.append(extent)).views()))
     [extent] = lost
     assert extent.start > 64 * MIB, "made where something else was"
     assert streamed == body[: extent.start] + bytes(extent.length) + body[extent.end :]
