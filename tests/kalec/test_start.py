@@ -20,7 +20,7 @@ OURS = {
     *(f"kalec.source.{name}" for name in ("cells", "magics", "module", "notebook", "percent", "stars")),
     *(f"kalec.analysis.{name}" for name in ("assemble", "checks", "definitions", "effects", "facts", "flow", "functions")),
     *(f"kalec.analysis.{name}" for name in ("known", "making", "modules", "names", "order", "scopes", "shared", "travel")),
-    "kalec.analysis.values", "kalec.analysis.versions",
+    "kalec.analysis.values", "kalec.analysis.versions", "kalec.stdout",
     *(f"kalec.emit.{name}" for name in ("claims", "compilation", "distributions", "files", "installation", "limits")),
     *(f"kalec.emit.{name}" for name in ("lockfile", "naming", "options", "pipeline", "plan", "platform", "program", "quantity")),
     *(f"kalec.emit.{name}" for name in ("requirements", "specification", "yamltext")),
