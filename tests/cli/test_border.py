@@ -284,7 +284,8 @@ def test_an_output_that_takes_only_a_part_is_an_error(rokctl, world, tmp_path, p
         ended = subprocess.run(
             [sys.executable, "-m", program, *words],
             cwd=ROOT,
-            env={**os.environ, **world, "PYTHONUNBUFFERED": unbuffered},
+            # Python would leave bytecode that is cut short, for whoever comes next.
+            env={**os.environ, **world, "PYTHONUNBUFFERED": unbuffered, "PYTHONDONTWRITEBYTECODE": "1"},
             stdout=output,
             stderr=subprocess.PIPE,
             text=True,
