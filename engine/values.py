@@ -22,10 +22,8 @@ else:
         def declare(cls: type) -> type:
             # A class and the one that it inherits from must both be frozen, or neither. Two methods are written for it.
             inherits = any(map(dataclasses.is_dataclass, cls.__bases__))
-            if cls.__doc__ is None:
-                cls.__doc__ = (
-                    cls.__name__
-                )  # dataclasses would write one by the signature, and load a tokenizer for that
+            # Where there is none, dataclasses would write one by the signature, and load a tokenizer for that.
+            cls.__doc__ = cls.__doc__ or cls.__name__
             own = {name for name, value in vars(cls).items() if value is not None}  # __hash__ is, below an __eq__
             declared = dataclasses.dataclass(init=False, repr=False, eq=False, slots=True, frozen=frozen and inherits)(
                 cls

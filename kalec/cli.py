@@ -1,6 +1,5 @@
 """The command line of kalec, by itself and as `rokctl kalec`: the border where all errors end, with an exit code."""
 
-import errno
 import importlib
 import os
 import sys
@@ -15,7 +14,7 @@ from typer.core import TyperGroup
 from kalec import VERSION
 from kalec.commands.words import read_plainly
 from kalec.errors import Failed, KalecError, OutOfSpace, exit_code
-from kalec.stdout import flush_stdout
+from kalec.stdout import ROOM_HINT, flush_stdout, has_no_room
 
 DONE: Final = 0
 USAGE: Final = 2
@@ -121,8 +120,8 @@ def run(argv: Sequence[str], environment: Mapping[str, str] = os.environ) -> int
     except SystemExit as leave:
         return leave.code if isinstance(leave.code, int) else exit_code(Failed(""))
     except Exception as error:  # noqa: BLE001 - the last border: a person gets a sentence, and the trace on request
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            report(f"cannot write the output: {error.strerror}", "let it go where there is room, and run it again")
+        if isinstance(error, OSError) and has_no_room(error):
+            report(f"cannot write the output: {error.strerror}", ROOM_HINT)
             _close_output()
             return exit_code(OutOfSpace(""))
         if environment.get("KALEC_DEBUG"):

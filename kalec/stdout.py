@@ -1,7 +1,11 @@
 """Standard output that takes what it is given, or says that it does not."""
 
+import errno
 import io
 import sys
+from typing import Final
+
+ROOM_HINT: Final = "let it go where there is room, and run it again"
 
 
 def buffer_stdout() -> None:
@@ -20,3 +24,8 @@ def flush_stdout() -> None:
     """Write out what is left. Raises OSError, where it would otherwise come to light when nobody can tell of it any more."""
     if sys.stdout is not None:
         sys.stdout.flush()
+
+
+def has_no_room(error: Exception) -> bool:
+    """Is this what a write raises where a filesystem, a quota or a limit leaves no room?"""
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)

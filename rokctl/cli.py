@@ -1,6 +1,5 @@
 """The border of the program: words in, an exit code out. All exceptions end here, and nowhere else."""
 
-import errno
 import importlib
 import os
 import sys
@@ -15,7 +14,7 @@ from typer.core import TyperGroup
 from engine import errors
 from engine.errors import OutOfSpace, Remedy, RokError
 from kalec.commands.words import read_plainly
-from kalec.stdout import flush_stdout
+from kalec.stdout import ROOM_HINT, flush_stdout, has_no_room
 from rokctl import VERSION
 from rokctl.options import require_command, with_flags, with_world
 from rokctl.render import json_line, print_line, printable
@@ -159,9 +158,9 @@ def run(argv: Sequence[str], environment: Mapping[str, str] = os.environ) -> int
         return leave.code if isinstance(leave.code, int) else FAILED
     except Exception as error:  # noqa: BLE001 - the last border: a person gets a sentence, and the trace goes to a file
         # What rokctl itself writes says which disk is full; what is left is the output.
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            hint = "let it go where there is room, and run it again"
-            return _report_error(OutOfSpace(f"cannot write the output: {error.strerror}", hint=hint), as_json=as_json)
+        if isinstance(error, OSError) and has_no_room(error):
+            full = OutOfSpace(f"cannot write the output: {error.strerror}", hint=ROOM_HINT)
+            return _report_error(full, as_json=as_json)
         message, hint = _unforeseen(error, world)
         _report(message, FAILED, Remedy.GIVE_UP, hint, as_json=as_json)
         return FAILED

@@ -87,13 +87,9 @@ def _report(session: Session, report: "RestoreReport") -> None:
 
 
 def _pour(view: memoryview) -> None:
-    """Write all of it to standard output. Raises Failed where that takes no more and does not let itself be waited for."""
+    """Write it to standard output, whose buffer takes all. Raises Failed where what is behind that may not be waited for."""
     try:
-        while len(view):
-            taken = sys.stdout.buffer.write(view)
-            if taken is None:
-                raise BlockingIOError
-            view = view[taken:]
+        sys.stdout.buffer.write(view)
         sys.stdout.buffer.flush()
     except BlockingIOError:
         hint = "pass it through `cat`"

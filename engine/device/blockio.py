@@ -39,7 +39,7 @@ def open_source(path: str, *, snapshot: bool) -> Iterator[Source]:
     Raises NotFound, Refused where permission is missing, and Busy when someone holds the snapshot exclusively.
     """
     with held(path, snapshot=snapshot) as file:
-        yield _Source(file, path)
+        yield FileSource(file, path)
 
 
 @contextmanager
@@ -57,11 +57,6 @@ def open_target(path: str) -> Iterator[Target]:
         hold_exclusively(file, path)
         with file_target(file, path) as target:
             yield target
-
-
-def file_source(file: int, path: str) -> Source:
-    """An open file or block device to read from; `path` names it in errors."""
-    return _Source(file, path)
 
 
 @contextmanager
@@ -268,8 +263,8 @@ def _drop(file: int, offset: int, length: int) -> None:
         os.posix_fadvise(file, offset, length, os.POSIX_FADV_DONTNEED)
 
 
-class _Source:
-    """An open file or block device to read from."""
+class FileSource:
+    """An open file or block device to read from; `path` names it in errors."""
 
     def __init__(self, file: int, path: str) -> None:
         self._reader = QuietReader(file)

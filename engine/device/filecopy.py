@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from engine import native
-from engine.device.blockio import data_extents, file_source, file_target, opened, read_pieces, translated
+from engine.device.blockio import FileSource, data_extents, file_target, opened, read_pieces, translated
 from engine.errors import Failed
 
 _NO_REFLINK: Final = (errno.EOPNOTSUPP, errno.EXDEV, errno.EINVAL, errno.ENOTTY, errno.ENOSYS)
@@ -60,7 +60,7 @@ def _clone(origin: int, file: int, target: Path) -> bool:
 
 
 def _copy_data(origin: int, path: str, file: int, target: Path) -> None:
-    source = file_source(origin, path)
+    source = FileSource(origin, path)
     try:
         os.ftruncate(file, source.size)
     except OSError as error:

@@ -219,28 +219,39 @@ def test_completion_offers_nouns_and_verbs():
     assert program(env=environment).stdout.split() == ["create"]
 
 
-def onto_a_full_disk(world, *words, program="rokctl", unbuffered=""):
-    """Run a command whose output goes to /dev/full."""
-    with Path("/dev/full").open("wb") as full:
-        return subprocess.run(
-            [sys.executable, "-m", program, *map(str, words)],
-            cwd=ROOT,
-            env={**os.environ, **world, "PYTHONUNBUFFERED": unbuffered},
-            stdout=full,
-            stderr=subprocess.PIPE,
-            text=True,
-            check=False,
-        )
-
-
-@pytest.mark.parametrize("unbuffered", ["", "1"])
-def test_where_the_output_has_no_room_that_is_said_and_no_fault_of_the_program(rokctl, world, tmp_path, unbuffered):
+@pytest.fixture
+def pushed(rokctl, tmp_path):
+    """A version of `p/v`, with 1 MiB."""
     (tmp_path / "file").write_bytes(bytes(range(256)) * 4096)
     rokctl("pool", "create", "p", "--dir", tmp_path / "p")
     rokctl("volume", "import", "p/v", tmp_path / "file")
     rokctl("repo", "init", "--no-encryption")
     rokctl("snapshot", "create", "p/v@one")
     rokctl("snapshot", "push", "p/v@one")
+
+
+def onto(place, world, *words, program="rokctl", unbuffered="", room=resource.RLIM_INFINITY):
+    """Run a command whose output goes to a file, of up to `room` bytes as any other that it writes."""
+    with place.open("wb") as output:
+        return subprocess.run(
+            [sys.executable, "-m", program, *map(str, words)],
+            cwd=ROOT,
+            # Python would leave bytecode that is cut short, for whoever comes next.
+            env={**os.environ, **world, "PYTHONUNBUFFERED": unbuffered, "PYTHONDONTWRITEBYTECODE": "1"},
+            stdout=output,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (room, room)),
+        )
+
+
+FULL = Path("/dev/full")
+
+
+@pytest.mark.usefixtures("pushed")
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_where_the_output_has_no_room_that_is_said_and_no_fault_of_the_program(world, unbuffered):
     for words in (
         ["--version"],
         ["--help"],
@@ -251,7 +262,7 @@ def test_where_the_output_has_no_room_that_is_said_and_no_fault_of_the_program(r
         ["repo", "check"],
         ["restore", "p/v", "--to-file", "-"],
     ):
-        ended = onto_a_full_disk(world, *words, unbuffered=unbuffered)
+        ended = onto(FULL, world, *words, unbuffered=unbuffered)
         assert ended.returncode == 15, (words, ended.stderr)
         said, hint = ended.stderr.splitlines()[-2:] if "--json" not in words else (ended.stderr, "")
         assert "cannot write the output: No space left on device" in said
@@ -262,36 +273,20 @@ def test_where_the_output_has_no_room_that_is_said_and_no_fault_of_the_program(r
 @pytest.mark.parametrize("unbuffered", ["", "1"])
 @pytest.mark.parametrize("words", [["--version"], ["--help"], ["graph", "config/example.ipynb"]])
 def test_where_the_output_of_kalec_has_no_room_the_code_says_it_too(words, unbuffered):
-    ended = onto_a_full_disk({}, *words, program="kalec", unbuffered=unbuffered)
+    ended = onto(FULL, {}, *words, program="kalec", unbuffered=unbuffered)
     assert (ended.returncode, len(ended.stderr.splitlines())) == (15, 2)
     assert "cannot write the output: No space left on device" in ended.stderr
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("pushed")
 @pytest.mark.parametrize("unbuffered", ["", "1"])
 @pytest.mark.parametrize(
     ("program", "words", "room"),
     [("rokctl", ["restore", "p/v", "--to-file", "-"], 600_000), ("kalec", ["graph", "config/example.ipynb"], 100)],
 )
-def test_an_output_that_takes_only_a_part_is_an_error(rokctl, world, tmp_path, program, words, room, unbuffered):
-    (tmp_path / "file").write_bytes(bytes(range(256)) * 4096)
-    rokctl("pool", "create", "p", "--dir", tmp_path / "p")
-    rokctl("volume", "import", "p/v", tmp_path / "file")
-    rokctl("repo", "init", "--no-encryption")
-    rokctl("snapshot", "create", "p/v@one")
-    rokctl("snapshot", "push", "p/v@one")
-    with (tmp_path / "output").open("wb") as output:
-        ended = subprocess.run(
-            [sys.executable, "-m", program, *words],
-            cwd=ROOT,
-            # Python would leave bytecode that is cut short, for whoever comes next.
-            env={**os.environ, **world, "PYTHONUNBUFFERED": unbuffered, "PYTHONDONTWRITEBYTECODE": "1"},
-            stdout=output,
-            stderr=subprocess.PIPE,
-            text=True,
-            check=False,
-            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (room, room)),
-        )
+def test_an_output_that_takes_only_a_part_is_an_error(world, tmp_path, program, words, room, unbuffered):
+    ended = onto(tmp_path / "output", world, *words, program=program, unbuffered=unbuffered, room=room)
     assert (tmp_path / "output").stat().st_size == room
     assert ended.returncode == 15
     assert "cannot write the output: File too large" in ended.stderr
@@ -317,10 +312,10 @@ class Slow(io.RawIOBase):
 def test_a_restore_goes_on_where_the_output_takes_little_at_a_time_and_fails_where_it_takes_no_more(monkeypatch):
     body = bytes(range(256)) * 99
     patient, stuck = Slow(len(body)), Slow(3000)
-    monkeypatch.setattr("sys.stdout", SimpleNamespace(buffer=patient))
+    monkeypatch.setattr("sys.stdout", SimpleNamespace(buffer=io.BufferedWriter(patient)))
     restore._pour(memoryview(body))
     assert patient.taken == body
-    monkeypatch.setattr("sys.stdout", SimpleNamespace(buffer=stuck))
+    monkeypatch.setattr("sys.stdout", SimpleNamespace(buffer=io.BufferedWriter(stuck)))
     with pytest.raises(Failed, match="no room now"):
         restore._pour(memoryview(body))
 
